@@ -1,0 +1,177 @@
+"""The types that views, objectives, encoders and recipes agree on.
+
+Shape legend, used everywhere: N nodes, U users, I items, E edges, B batch, T time, d width, L layers,
+K clusters, P meta-paths, n queries, m keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from graphcl.graph import Graph
+from graphcl.ops import Operator, gather_rows
+
+
+class _Rows(Sequence[Tensor]):
+    """Some rows of each layer, gathered when a layer is first looked at and once only."""
+
+    def __init__(self, each: Sequence[Tensor], rows: Tensor):
+        self._each, self._rows = each, rows
+        self._found: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._each)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        if index not in self._found:
+            self._found[index] = gather_rows(self._each[index], self._rows)
+        return self._found[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """What an encoder returns: every layer's output, the input first."""
+
+    each: Sequence[Tensor]  # L + 1 tensors [N, d]
+
+    def __getitem__(self, layer: int) -> Tensor:
+        return self.each[layer]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def at(self, rows: Tensor) -> Layers:
+        """The same layers with some rows only [n, d]; a layer that nobody reads costs nothing."""
+        return Layers(_Rows(self.each, rows))
+
+
+class Readout(Protocol):
+    """Layers -> one vector a row; works row by row, so it may be applied before or after rows are chosen."""
+
+    def __call__(self, layers: Layers) -> Tensor: ...  # [n, d]
+
+
+class Keys(Protocol):
+    """One side of a pair, read lazily: some rows, or all rows of the kind."""
+
+    def at(self, ids: Tensor) -> Tensor: ...  # [n, d]
+
+    def all(self) -> Tensor: ...  # [m, d]
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sides, row by row, and which keys are positives of which queries."""
+
+    query: Tensor  # [n, d]
+    key: Keys  # m rows
+    positives: Tensor  # [n] rows of key, or a sparse CSR [n, m] with weights
+    kind: str = "node"
+    weights: Tensor | None = None  # [n] how often each query counts in the mean; None: once
+
+
+@dataclass(frozen=True)
+class Batch:
+    """BPR triples as row numbers of the graph: items already stand after the users."""
+
+    users: Tensor  # [B] int64
+    positives: Tensor  # [B] int64
+    negatives: Tensor  # [B] int64
+
+
+class Perturb(Protocol):
+    """Changes a layer's output; per-row draws come from one key, so they can be fused and repeated."""
+
+    def __call__(self, h: Tensor, rng: torch.Generator) -> Tensor: ...
+
+    def after(self, op: Operator, x: Tensor, rng: torch.Generator) -> Tensor: ...  # self(op @ x, rng)
+
+
+class Encoder(Protocol):
+    def __call__(self, inputs: Graph, *, rng: torch.Generator | None, perturb: Perturb | None = None) -> Layers: ...
+
+
+class Forward(Protocol):
+    """What a view generator is handed. ``main`` is the task's own pass: lazy, run at most once."""
+
+    inputs: Graph
+    rows: Mapping[str, Tensor]  # kind -> anchor rows of the graph, each once
+    rng: torch.Generator
+
+    @property
+    def main(self) -> Layers: ...
+
+    def encode(self, inputs: Graph, *, perturb: Perturb | None = None) -> Layers: ...
+
+    def pairs(self, query: tuple[Layers, Readout], key: tuple[Layers, Readout]) -> tuple[Pair, ...]: ...
+
+
+class ViewGenerator(Protocol):
+    passes: int  # encoder passes besides the main one, stated so that cost is visible
+
+    def __call__(self, forward: Forward) -> tuple[Pair, ...]: ...
+
+
+class Part(nn.Module):
+    """A view generator with state. All of it is buffers, so that it is in every checkpoint."""
+
+    def start_epoch(self, inputs: Graph, epoch: int, rng: torch.Generator) -> None:
+        """Before the first step of an epoch."""
+
+    def after_step(self, inputs: Graph, step: int, rng: torch.Generator) -> None:
+        """After the optimiser has moved."""
+
+
+class Negatives(Protocol):
+    """Which keys stand in the denominator. Returns log-sum-exp per anchor, positives included [n]."""
+
+    def __call__(
+        self,
+        query: Tensor,  # [n, d]
+        key: Keys,
+        positives: Tensor,
+        *,
+        temperature: float,
+        key_weights: Tensor | None = None,  # [m] multiplies exp(similarity)
+        exclude: Tensor | None = None,  # sparse CSR [n, m]: pairs left out
+        normalise: bool = False,
+    ) -> Tensor: ...
+
+
+class Objective(Protocol):
+    def __call__(self, pair: Pair) -> Tensor: ...  # scalar
+
+
+class Scorer(Protocol):
+    """Scores every item for users in the log, or for histories of people who are not in it."""
+
+    num_items: int
+
+    def score(self, users: Tensor | sparse.csr_matrix) -> Tensor: ...  # [b, I]
+
+
+Terms = dict[str, Tensor]  # name -> scalar, already weighted: the loss is their sum
+
+
+class Step(Protocol):
+    """One optimisation step. Owns its optimisers."""
+
+    def __call__(self, model: nn.Module, inputs: Graph, batch: Batch, rng: torch.Generator) -> Terms: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+Batches = Callable[[torch.Generator], Iterator[Batch]]  # one epoch's batches

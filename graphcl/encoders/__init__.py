@@ -1,0 +1,3 @@
+"""Encoders: inputs -> Layers."""
+
+from graphcl.encoders.lightgcn import LightGCN as LightGCN

@@ -1,0 +1,56 @@
+"""From layers to one vector a row. All of these work row by row, so rows may be chosen first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from graphcl.contracts import Layers
+
+
+def _total(layers: Layers, first: int) -> Tensor:
+    total = layers[first]
+    for h in layers.each[first + 1 :]:
+        total = total + h
+    return total
+
+
+@dataclass(frozen=True)
+class mean:
+    """Average of layers ``first``..L: 0 for LightGCN, 1 for SimGCL and XSimGCL."""
+
+    first: int = 0
+
+    def __call__(self, layers: Layers) -> Tensor:
+        return _total(layers, self.first) / (len(layers) - self.first)
+
+
+@dataclass(frozen=True)
+class total:
+    """Sum of layers ``first``..L (LightGCL)."""
+
+    first: int = 0
+
+    def __call__(self, layers: Layers) -> Tensor:
+        return _total(layers, self.first)
+
+
+@dataclass(frozen=True)
+class layer:
+    """One layer's output (XSimGCL's contrast, NCL)."""
+
+    index: int
+
+    def __call__(self, layers: Layers) -> Tensor:
+        return layers[self.index]
+
+
+@dataclass(frozen=True)
+class blend:
+    """``weight * E0 + (1 - weight) * mean(E1..EL)`` (LightGCN++)."""
+
+    weight: float
+
+    def __call__(self, layers: Layers) -> Tensor:
+        return self.weight * layers[0] + (1 - self.weight) * mean(1)(layers)

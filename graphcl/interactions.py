@@ -1,0 +1,113 @@
+"""A log of interactions, with the caller's own ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """External ids, one per internal row: ``ids[row]`` is the id exactly as it came in."""
+
+    ids: np.ndarray  # [n], int64 or object (str)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        index = pd.Index(self.ids)
+        if not index.is_unique:
+            twice = index[index.duplicated()][0]
+            raise ValueError(f"id {twice!r} stands twice in a vocabulary")
+        return index
+
+    def rows(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Internal row of each id, int64 [n]; -1 for an id that is not known."""
+        values = pd.array(np.asarray(ids, dtype=object)) if not isinstance(ids, np.ndarray) else ids
+        if self.ids.dtype == object:
+            values = np.asarray([str(v) if not isinstance(v, str) else v for v in values], dtype=object)
+            return self._index.get_indexer(pd.Index(values, dtype=self._index.dtype)).astype(np.int64)
+        numbers = pd.to_numeric(pd.Series(np.asarray(values, dtype=object)), errors="coerce")
+        known = numbers.notna() & (numbers == np.floor(numbers))
+        out = np.full(len(numbers), -1, dtype=np.int64)
+        out[known.to_numpy()] = self._index.get_indexer(pd.Index(numbers[known].astype(np.int64)))
+        return out
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Every row of a log in file order. Repeats are kept; they merge where a graph or a matrix is made.
+
+    Parts of one split share their vocabularies, so a row number means the same user or item in each.
+    """
+
+    users: np.ndarray  # [E] int32 rows of user_ids
+    items: np.ndarray  # [E] int32 rows of item_ids
+    user_ids: Vocabulary
+    item_ids: Vocabulary
+    time: np.ndarray | None = None  # [E] float64, seconds since 1970 or whatever number the log holds
+    rating: np.ndarray | None = None  # [E] float32
+    name: str = "interactions"
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.item_ids)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """The rows chosen by a mask or by positions; vocabularies stay whole."""
+        return replace(
+            self,
+            users=self.users[rows],
+            items=self.items[rows],
+            time=None if self.time is None else self.time[rows],
+            rating=None if self.rating is None else self.rating[rows],
+        )
+
+    @cached_property
+    def matrix(self) -> sparse.csr_matrix:
+        """[U, I] pattern of ones (float32), repeats merged, columns sorted."""
+        ones = np.ones(len(self.users), dtype=np.float32)
+        matrix = sparse.csr_matrix((ones, (self.users, self.items)), shape=(self.num_users, self.num_items))
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        matrix.sort_indices()
+        return matrix
+
+    @property
+    def num_repeats(self) -> int:
+        return len(self.users) - self.matrix.nnz
+
+
+def concat(parts: Sequence[Interactions]) -> Interactions:
+    """Rows of several parts of one log, one after the other."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.user_ids is not first.user_ids or part.item_ids is not first.item_ids:
+            raise ValueError("parts to join must share their vocabularies")
+
+    def joined(field: str) -> np.ndarray | None:
+        columns = [getattr(part, field) for part in parts]
+        return None if any(c is None for c in columns) else np.concatenate(columns)
+
+    return replace(
+        first,
+        users=np.concatenate([p.users for p in parts]),
+        items=np.concatenate([p.items for p in parts]),
+        time=joined("time"),
+        rating=joined("rating"),
+    )

@@ -1,0 +1,6 @@
+"""Objectives and the negatives they compare with."""
+
+from graphcl.objectives.align_uniform import AlignUniform as AlignUniform
+from graphcl.objectives.infonce import InfoNCE as InfoNCE
+from graphcl.objectives.negatives import AllKeys as AllKeys
+from graphcl.objectives.negatives import InBatch as InBatch

@@ -1,0 +1,155 @@
+"""Which keys stand in the denominator. Each strategy returns log-sum-exp per anchor, accumulated in the query's dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from graphcl.contracts import Keys
+from graphcl.ops import unit_rows
+
+
+def _coordinates(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a sparse CSR tensor's entries."""
+    rows = torch.repeat_interleave(torch.arange(matrix.shape[0], device=matrix.device), matrix.crow_indices().diff())
+    return rows, matrix.col_indices()
+
+
+@dataclass(frozen=True)
+class InBatch:
+    """The keys that are somebody's positive in this batch, each once (SimCLR's in-batch, one direction).
+
+    With index positives the same key may come twice; the second is not a negative of the first, so it is masked by id.
+    """
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Keys,
+        positives: Tensor,
+        *,
+        temperature: float,
+        key_weights: Tensor | None = None,
+        exclude: Tensor | None = None,
+        normalise: bool = False,
+    ) -> Tensor:
+        csr = positives.layout == torch.sparse_csr
+        columns = positives.col_indices().unique() if csr else positives
+        keys = key.at(columns)
+        keys = unit_rows(keys) if normalise else keys
+        bias = None if key_weights is None else key_weights[columns].log()
+        hidden = None
+        if not csr and len(columns.unique()) < len(columns):
+            hidden = columns[:, None] == columns[None, :]
+            hidden.fill_diagonal_(False)
+        if exclude is not None:
+            if hidden is None:
+                hidden = torch.zeros(len(query), len(keys), dtype=torch.bool, device=query.device)
+            rows, cols = _coordinates(exclude)
+            order = columns.argsort(stable=True)
+            lowest = torch.searchsorted(columns[order], cols)
+            highest = torch.searchsorted(columns[order], cols, right=True)
+            counts = highest - lowest
+            entry = torch.repeat_interleave(torch.arange(len(cols), device=cols.device), counts)
+            place = torch.arange(len(entry), device=cols.device) - (counts.cumsum(0) - counts)[entry] + lowest[entry]
+            hidden[rows[entry], order[place]] = True
+        return _LogSumExp.apply(query, keys, temperature, bias, hidden)
+
+
+class _LogSumExp(Function):
+    """As :class:`_TiledLogSumExp` over few keys: the exponentials [n, m] are kept, and nothing is computed twice."""
+
+    @staticmethod
+    def forward(ctx, q, keys, temperature, bias, hidden):
+        logits = (q / temperature) @ keys.T
+        if bias is not None:
+            logits += bias
+        if hidden is not None:
+            logits.masked_fill_(hidden, -torch.inf)
+        top = logits.amax(1, keepdim=True)
+        top = torch.where(top.isfinite(), top, 0.0)
+        share = logits.sub_(top).exp_()
+        total = share.sum(1)
+        ctx.save_for_backward(q, keys, share, total)
+        ctx.temperature = temperature
+        return top[:, 0] + total.log()
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, keys, share, total = ctx.saved_tensors
+        # An anchor without any key has total 0, lse -inf and no gradient.
+        scale = (torch.where(total > 0, grad / total, 0.0) / ctx.temperature)[:, None]
+        return scale * (share @ keys), share.T @ (scale * q), None, None, None
+
+
+@dataclass(frozen=True)
+class AllKeys:
+    """Every key, exactly, by tiles of keys: memory is O(n tile), the backward recomputes each tile."""
+
+    tile_entries: int = 2**20  # logits held at a time: 4 MiB of float32, which stays in cache
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Keys,
+        positives: Tensor,
+        *,
+        temperature: float,
+        key_weights: Tensor | None = None,
+        exclude: Tensor | None = None,
+        normalise: bool = False,
+    ) -> Tensor:
+        keys = unit_rows(key.all()) if normalise else key.all()
+        bias = None if key_weights is None else key_weights.log()
+        banned = None
+        if exclude is not None:
+            rows, cols = _coordinates(exclude)
+            by_column = cols.argsort(stable=True)
+            banned = (rows[by_column], cols[by_column])
+        tile = max(1, self.tile_entries // max(1, len(query)))
+        return _TiledLogSumExp.apply(query, keys, temperature, bias, banned, tile)
+
+
+class _TiledLogSumExp(Function):
+    """lse[i] = log sum_j exp(<q_i, k_j> / t + bias_j) over the keys j that are not banned for i."""
+
+    @staticmethod
+    def _logits(q, keys, temperature, bias, banned, start, stop):
+        logits = q @ keys[start:stop].T
+        logits /= temperature
+        if bias is not None:
+            logits += bias[start:stop]
+        if banned is not None:
+            rows, cols = banned
+            a, b = torch.searchsorted(cols, torch.tensor([start, stop], device=cols.device)).tolist()
+            logits[rows[a:b], cols[a:b] - start] = -torch.inf
+        return logits
+
+    @staticmethod
+    def forward(ctx, q, keys, temperature, bias, banned, tile):
+        lse = q.new_full((len(q),), -torch.inf)
+        for start in range(0, len(keys), tile):
+            logits = _TiledLogSumExp._logits(q, keys, temperature, bias, banned, start, min(start + tile, len(keys)))
+            lse = torch.logaddexp(lse, logits.logsumexp(1))
+        ctx.save_for_backward(q, keys, lse)
+        ctx.rest = temperature, bias, banned, tile
+        return lse
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, keys, lse = ctx.saved_tensors
+        temperature, bias, banned, tile = ctx.rest
+        # An anchor without any key has lse -inf and no gradient.
+        shift = torch.where(lse.isfinite(), lse, 0.0)[:, None]
+        scale = (grad / temperature)[:, None]
+        grad_q, grad_keys = torch.zeros_like(q), torch.empty_like(keys)
+        for start in range(0, len(keys), tile):
+            stop = min(start + tile, len(keys))
+            share = _TiledLogSumExp._logits(q, keys, temperature, bias, banned, start, stop)
+            share = share.sub_(shift).exp_().mul_(scale)  # [n, tile] d lse / d logit, times what flows in
+            grad_q.addmm_(share, keys[start:stop])
+            torch.mm(share.T, q, out=grad_keys[start:stop])
+        return grad_q, grad_keys, None, None, None, None

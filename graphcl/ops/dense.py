@@ -1,0 +1,45 @@
+"""Row operations on tables: gather with a cheap backward, lengths, unit rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from graphcl.ops.kernels import scatter_add
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx, table, rows):
+        ctx.save_for_backward(rows)
+        ctx.num_rows = len(table)
+        return table.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (rows,) = ctx.saved_tensors
+        out = grad.new_zeros((ctx.num_rows, grad.shape[1]))
+        if grad.device.type == "cpu":
+            scatter_add(rows.numpy(), grad.contiguous().numpy(), out.numpy())
+        else:
+            out.index_add_(0, rows, grad)
+        return out, None
+
+
+def gather_rows(
+    table: Tensor,  # [N, d]
+    rows: Tensor,  # [n] int64
+) -> Tensor:  # [n, d]
+    """``table[rows]``; its backward scatters in one pass, where torch's sorts or serialises."""
+    return _Gather.apply(table, rows)
+
+
+def row_norm(x: Tensor) -> Tensor:  # [n, d] -> [n, 1]
+    """Length of each row. Norms over d go through here, so that a column-sharded table needs one change."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+
+
+def unit_rows(x: Tensor, floor: float = 1e-12) -> Tensor:  # [n, d]
+    """Rows of length one; a zero row stays zero."""
+    return x / row_norm(x).clamp_min(floor)

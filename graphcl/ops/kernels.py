@@ -1,0 +1,80 @@
+"""CPU kernels of the sparse product, compiled by numba and cached on disk.
+
+    y[i] = left[i] * sum_{e in row i} values[e] * right[col[e]] * x[col[e]]
+
+Traffic per product: 4 bytes an edge for ``col``, one row of x an edge (mostly from cache when nodes are ordered by degree),
+one write of y. The width is a compile-time constant, so that a row's sum stays in registers. Rows are handed out in
+chunks of equal work; each row is summed by one thread in a fixed order, so results do not depend on the number of threads.
+
+With noise, the finished row is moved before it is written, which saves two passes over y:
+
+    y[i] += eps * sign(y[i]) * u / |u|,   u[k] = uniform(key, i, k)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numba
+import numpy as np
+
+from graphcl.ops.counter import UNIT, column_bits, row_state
+
+_FAST = {"contract", "nsz", "reassoc", "arcp"}
+
+
+@lru_cache(maxsize=64)
+def product(width: int, has_values: bool, has_noise: bool):
+    """The kernel for ``x`` of ``width`` columns; its arguments are those of :func:`_reference` in tests/ops."""
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
+    def kernel(rowptr, col, values, left, right, chunks, x, y, eps, low, high):
+        for chunk in numba.prange(len(chunks) - 1):
+            total = np.empty(width, x.dtype)
+            draw = np.empty(width, x.dtype)
+            for row in range(chunks[chunk], chunks[chunk + 1]):
+                for k in range(width):
+                    total[k] = 0
+                for edge in range(rowptr[row], rowptr[row + 1]):
+                    j = col[edge]
+                    scale = right[j]
+                    if has_values:
+                        scale *= values[edge]
+                    for k in range(width):
+                        total[k] += scale * x[j, k]
+                scale = left[row]
+                if has_noise:
+                    state = row_state(low, high, row)
+                    square = x.dtype.type(0)
+                    for k in range(width):
+                        u = np.float32(column_bits(state, k) >> np.uint32(8)) * np.float32(UNIT)
+                        draw[k] = u
+                        square += draw[k] * draw[k]
+                    length = eps / max(np.sqrt(square), 1e-12)
+                    for k in range(width):
+                        value = scale * total[k]
+                        y[row, k] = value + length * draw[k] * np.sign(value)
+                else:
+                    for k in range(width):
+                        y[row, k] = scale * total[k]
+
+    return kernel
+
+
+@numba.njit(cache=True)
+def scatter_add(rows, values, out):
+    """out[rows[n]] += values[n]. One thread, for repeats must add up in a fixed order; a batch is small."""
+    for n in range(len(rows)):
+        r = rows[n]
+        for k in range(values.shape[1]):
+            out[r, k] += values[n, k]
+
+
+def equal_chunks(rowptr: np.ndarray, num_chunks: int) -> np.ndarray:
+    """Row boundaries of parts with about the same number of edges and rows."""
+    num_rows = len(rowptr) - 1
+    work = rowptr + np.arange(num_rows + 1)  # an empty row costs a write
+    targets = np.linspace(0, work[-1], num_chunks + 1)
+    bounds = np.searchsorted(work, targets, side="left")
+    bounds[0], bounds[-1] = 0, num_rows
+    return np.unique(bounds).astype(np.int64)

@@ -1,0 +1,205 @@
+"""A sparse matrix as pattern and scaling vectors: ``diag(left) P diag(right)``, edge values only where they differ."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.autograd import Function
+
+from graphcl.ops import kernels
+from graphcl.ops.counter import halves
+
+_CHUNKS_PER_THREAD = 16
+
+
+class Sparse:
+    """CSR pattern (int64 pointers, int32 columns) times a scale per row and per column.
+
+    A degree-normalised graph needs no value per edge this way, and its transpose is itself with the scales exchanged:
+    ``symmetric=True`` says that pattern and values equal their transpose, and then nothing is built for the backward.
+
+    Raises:
+        ValueError: pointers, columns, values or scales do not fit the shape.
+    """
+
+    def __init__(
+        self,
+        rowptr: Tensor,  # [n + 1] int64
+        col: Tensor,  # [nnz] int32
+        shape: tuple[int, int],
+        *,
+        values: Tensor | None = None,  # [nnz]
+        left: Tensor | None = None,  # [n]
+        right: Tensor | None = None,  # [m]
+        symmetric: bool = False,
+        transpose: Sparse | None = None,
+    ):
+        n, m = shape
+        if len(rowptr) != n + 1 or int(rowptr[-1]) != len(col):
+            raise ValueError(f"{len(rowptr)} row pointers ending at {int(rowptr[-1])} do not fit shape {shape} and {len(col)} edges")
+        if values is not None and len(values) != len(col):
+            raise ValueError(f"{len(values)} values for {len(col)} edges")
+        if symmetric and n != m:
+            raise ValueError(f"a symmetric matrix is square, not {shape}")
+        self.rowptr, self.col, self.values, self.shape = rowptr, col, values, shape
+        self.left = torch.ones(n, device=col.device) if left is None else left
+        self.right = (self.left if left is None and n == m else torch.ones(m, device=col.device)) if right is None else right
+        if len(self.left) != n or len(self.right) != m:
+            raise ValueError(f"scales of {len(self.left)} rows and {len(self.right)} columns do not fit shape {shape}")
+        self.symmetric = symmetric
+        self._transpose = transpose
+        self._chunks: np.ndarray | None = None
+        self._csr: Tensor | None = None
+
+    @classmethod
+    def from_scipy(cls, matrix, *, dtype: torch.dtype = torch.float32) -> Sparse:
+        """From any SciPy matrix; repeated entries add up, values are kept unless all are one."""
+        csr = sparse.csr_matrix(matrix)
+        csr.sum_duplicates()
+        if csr.shape[1] > np.iinfo(np.int32).max:
+            raise ValueError(f"{csr.shape[1]} columns do not fit 32-bit indices")
+        values = None if bool((csr.data == 1).all()) else torch.from_numpy(csr.data.copy()).to(dtype)
+        n, m = csr.shape
+        return cls(
+            torch.from_numpy(csr.indptr.astype(np.int64)),
+            torch.from_numpy(csr.indices.astype(np.int32)),
+            (n, m),
+            values=values,
+            left=torch.ones(n, dtype=dtype),
+            right=torch.ones(m, dtype=dtype),
+        )
+
+    def to_scipy(self) -> sparse.csr_matrix:
+        """[n, m] with every scale multiplied in."""
+        return sparse.csr_matrix(
+            (self.entries().cpu().numpy(), self.col.cpu().numpy(), self.rowptr.cpu().numpy()), shape=self.shape
+        )
+
+    @property
+    def nnz(self) -> int:
+        return len(self.col)
+
+    def degrees(self) -> Tensor:  # [n] int64
+        return self.rowptr.diff()
+
+    def entries(self) -> Tensor:  # [nnz]
+        """The value of each stored entry, scales included."""
+        out = torch.repeat_interleave(self.left, self.degrees()) * self.right[self.col.long()]
+        return out if self.values is None else out * self.values
+
+    def scaled(self, left: Tensor, right: Tensor) -> Sparse:
+        """The same pattern and values between new scales; the pattern is shared."""
+        transpose = None
+        if self._transpose is not None:
+            transpose = self._transpose._copy(left=right, right=left)
+        out = self._copy(left=left, right=right, transpose=transpose)
+        if transpose is not None:
+            transpose._transpose = out
+        out._chunks = self._chunks
+        return out
+
+    def _copy(self, **changes) -> Sparse:
+        fields = dict(values=self.values, left=self.left, right=self.right, symmetric=self.symmetric)
+        return Sparse(self.rowptr, self.col, self.shape, **{**fields, **changes})
+
+    @property
+    def T(self) -> Sparse:
+        if self.symmetric:
+            if self.left is self.right:
+                return self
+            if self._transpose is None:
+                self._transpose = self._copy(left=self.right, right=self.left, transpose=self)
+                self._transpose._chunks = self._chunks
+        if self._transpose is None:
+            self._transpose = self._build_transpose()
+        return self._transpose
+
+    def _build_transpose(self) -> Sparse:
+        marks = np.arange(self.nnz)  # where each entry came from; float64 would do as well, ints say more
+        pattern = sparse.csr_matrix((marks, self.col.cpu().numpy(), self.rowptr.cpu().numpy()), shape=self.shape).tocsc()
+        source = torch.from_numpy(pattern.data.astype(np.int64)).to(self.col.device)
+        return Sparse(
+            torch.from_numpy(pattern.indptr.astype(np.int64)).to(self.col.device),
+            torch.from_numpy(pattern.indices.astype(np.int32)).to(self.col.device),
+            (self.shape[1], self.shape[0]),
+            values=None if self.values is None else self.values[source],
+            left=self.right,
+            right=self.left,
+            transpose=self,
+        )
+
+    def rows(self, ids: Tensor) -> Sparse:
+        """Only some outputs, in the order asked for."""
+        ids = ids.to(self.rowptr.device)
+        counts = self.degrees()[ids]
+        rowptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        offsets = torch.repeat_interleave(self.rowptr[ids] - rowptr[:-1], counts)
+        edges = offsets + torch.arange(len(offsets), device=offsets.device)
+        return Sparse(
+            rowptr,
+            self.col[edges],
+            (len(ids), self.shape[1]),
+            values=None if self.values is None else self.values[edges],
+            left=self.left[ids],
+            right=self.right,
+        )
+
+    def to(self, device: torch.device | str) -> Sparse:
+        if self.col.device == torch.device(device):
+            return self
+        same = self.left is self.right
+        left = self.left.to(device)
+        return Sparse(
+            self.rowptr.to(device),
+            self.col.to(device),
+            self.shape,
+            values=None if self.values is None else self.values.to(device),
+            left=left,
+            right=left if same else self.right.to(device),
+            symmetric=self.symmetric,
+        )
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        return _Product.apply(self, x, 0.0, 0)
+
+    def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
+        """``y = self @ x`` with every row of y moved by ``eps`` inside its orthant, in one pass (CPU only).
+
+        The move is a constant for the gradient, as ``sign`` has none.
+        """
+        return _Product.apply(self, x, eps, key)
+
+    def _apply(self, x: Tensor, eps: float, key: int) -> Tensor:
+        if x.ndim != 2 or x.shape[0] != self.shape[1]:
+            raise ValueError(f"a table of {self.shape[1]} rows is needed, got {tuple(x.shape)}")
+        if x.device.type != "cpu":
+            return self._torch_csr(x.dtype) @ x
+        if self._chunks is None:
+            self._chunks = kernels.equal_chunks(self.rowptr.numpy(), _CHUNKS_PER_THREAD * numba.get_num_threads())
+        y = torch.empty((self.shape[0], x.shape[1]), dtype=x.dtype)
+        kernel = kernels.product(x.shape[1], self.values is not None, eps != 0)
+        values = self.left if self.values is None else self.values
+        kernel(
+            self.rowptr.numpy(), self.col.numpy(), values.numpy(), self.left.numpy(), self.right.numpy(), self._chunks,
+            x.detach().contiguous().numpy(), y.numpy(), np.float32(eps), *halves(key),
+        )  # fmt: skip
+        return y
+
+    def _torch_csr(self, dtype: torch.dtype) -> Tensor:
+        if self._csr is None or self._csr.dtype != dtype:
+            self._csr = torch.sparse_csr_tensor(self.rowptr.int(), self.col, self.entries().to(dtype), size=self.shape)
+        return self._csr
+
+
+class _Product(Function):
+    @staticmethod
+    def forward(ctx, op, x, eps, key):
+        ctx.op = op
+        return op._apply(x, eps, key)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, ctx.op.T._apply(grad, 0.0, 0) if ctx.needs_input_grad[1] else None, None, None

@@ -1,0 +1,1 @@
+"""Perturbations: pure functions, the generator last."""

@@ -1,0 +1,71 @@
+"""Fewer edges: exact fractions of pairs, walks, and value dropout. The graph that is handed in stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from graphcl.graph import Graph
+from graphcl.ops import Sparse, draw_key, uniform
+
+
+def _smallest(key: int, count: int, take: int, device: torch.device) -> Tensor:
+    """Mask [count] with exactly ``take`` true, chosen uniformly by the draws of ``key``."""
+    draws = uniform(key, torch.arange(count, device=device))[:, 0]
+    chosen = torch.zeros(count, dtype=torch.bool, device=device)
+    chosen[draws.argsort(stable=True)[:take]] = True
+    return chosen
+
+
+def _check(fraction: float, name: str) -> None:
+    if not 0 <= fraction < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {fraction}")
+
+
+def drop_edges(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
+    """Keeps ``floor((1 - fraction) E)`` pairs, both directions of each, normalised by the degrees that are left (SGL-ED).
+
+    Source: Wu et al., SIGIR 2021; wujcan/SGL-Torch@c563288.
+    """
+    _check(fraction, "fraction")
+    kept = int((1 - fraction) * graph.num_pairs)
+    return graph.with_pairs(_smallest(draw_key(rng), graph.num_pairs, kept, graph.pairs.device))
+
+
+def random_walk(graph: Graph, fraction: float, num_layers: int, rng: torch.Generator) -> Graph:
+    """An independent edge drop for every layer (SGL-RW). ``adj`` stays whole, ``ops`` has one operator per layer."""
+    _check(fraction, "fraction")
+    return replace(graph, ops=tuple(drop_edges(graph, fraction, rng).ops[0] for _ in range(num_layers)))
+
+
+def dropout_edges(graph: Graph, p: float, num_layers: int, rng: torch.Generator) -> Graph:
+    """Zeroes each directed entry with probability ``p`` and scales the rest by ``1 / (1 - p)``, anew for every layer; degrees
+    stay those of the whole graph (LightGCL's and LightGCN's option).
+
+    Source: HKUDS/LightGCL@5590453.
+    """
+    _check(p, "p")
+    op, adj = graph.ops[0], graph.adj
+    if not isinstance(op, Sparse) or op.values is not None:
+        raise ValueError("dropout_edges needs a graph whose operator is a normalised pattern")
+    mirror = _mirror(graph)
+
+    def dropped() -> Sparse:
+        draws = uniform(draw_key(rng), torch.arange(adj.nnz, device=adj.col.device))[:, 0]
+        values = (draws >= p).to(op.left.dtype) / (1 - p)
+        there = Sparse(adj.rowptr, adj.col, adj.shape, values=values, left=op.left, right=op.right)
+        back = Sparse(adj.rowptr, adj.col, adj.shape, values=values[mirror], left=op.right, right=op.left, transpose=there)
+        there._transpose = back
+        return there
+
+    return replace(graph, ops=tuple(dropped() for _ in range(num_layers)))
+
+
+def _mirror(graph: Graph) -> Tensor:
+    """[nnz] position of the entry (j, i) for each entry (i, j)."""
+    by_pair = graph.pair_of_entry.argsort(stable=True).view(-1, 2)
+    mirror = torch.empty_like(graph.pair_of_entry)
+    mirror[by_pair[:, 0]], mirror[by_pair[:, 1]] = by_pair[:, 1], by_pair[:, 0]
+    return mirror

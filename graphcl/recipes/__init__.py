@@ -1,0 +1,15 @@
+"""Recipes: one module per published method and per baseline."""
+
+RECIPES: dict[str, str] = {
+    "lightgcn": "graphcl.recipes.lightgcn",
+    "lightgcnpp": "graphcl.recipes.lightgcnpp",
+    "sgl": "graphcl.recipes.sgl",
+    "simgcl": "graphcl.recipes.simgcl",
+    "xsimgcl": "graphcl.recipes.xsimgcl",
+    "lightgcl": "graphcl.recipes.lightgcl",
+    "lightgcl_paper": "graphcl.recipes.lightgcl_paper",
+    "popular": "graphcl.recipes.popular",
+    "itemknn": "graphcl.recipes.itemknn",
+    "ease": "graphcl.recipes.ease",
+    "gfcf": "graphcl.recipes.gfcf",
+}

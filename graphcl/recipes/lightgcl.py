@@ -1,0 +1,78 @@
+"""LightGCL as released: each layer relayed through a truncated SVD, contrasted with all nodes by dot products.
+
+Paper: Cai et al., "LightGCL: Simple Yet Effective Graph Contrastive Learning for Recommendation", ICLR 2023.
+Checked against: HKUDS/LightGCL@5590453 (``main.py``, ``model.py``), whose loss, normalisation and readout differ from the paper's;
+``lightgcl_paper`` is the other one.
+Departs: the SVD is exact (PROPACK) instead of a randomised sketch without oversampling; log-sum-exp replaces
+``log(sum(exp) + 1e-8)``, which overflows; BPR is softplus; embeddings that are ranked come from the parameters, not from the last
+training batch; a batch's repeats are told by counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from graphcl.encoders import LightGCN
+from graphcl.encoders.readout import total
+from graphcl.graph import Graph, bipartite
+from graphcl.interactions import Interactions
+from graphcl.objectives import AllKeys, InfoNCE
+from graphcl.ops import LowRank, Sparse, truncated_svd
+from graphcl.perturb.edges import dropout_edges
+from graphcl.recipes.model import Contrast, Model
+from graphcl.recipes.ranking import Ranking
+from graphcl.recipes.settings import Training, sizes
+from graphcl.views import Relayed
+
+KIND = "general"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    num_layers: int = 2
+    rank: int = 5  # q
+    weight: float = 0.2  # lambda1
+    temperature: float = 0.2  # tau
+    clamp: float = 5.0  # bound of the positive's logit
+    decay: float = 1e-7  # lambda2, on all parameters
+    dropout: float = 0.0  # of the graph's entries
+    batch_size: int = 4096
+
+
+PRESETS: dict[str, dict] = {}
+
+
+def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
+    encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
+    final = total(first=0)
+    contrast = Contrast(
+        Relayed(svd_view(bipartite(data), config.rank), final),
+        InfoNCE(config.temperature, "dot", AllKeys(), clamp=config.clamp),
+        config.weight,
+        rows="all-repeated",
+    )
+    change = None
+    if config.dropout:
+        change = lambda graph, rng: dropout_edges(graph, config.dropout, config.num_layers, rng)  # noqa: E731
+    return Model(encoder, final, Ranking(config.decay, "parameters"), [contrast], change=change)
+
+
+def svd_view(graph: Graph, rank: int) -> LowRank:
+    """The rank-``rank`` SVD of the user-item block, as an operator over all nodes."""
+    op, users, items = graph.ops[0], graph.kinds["user"], graph.kinds["item"]
+    assert isinstance(op, Sparse)
+    block = Sparse.from_scipy(op.to_scipy()[users, items])
+    svd = truncated_svd(block, rank)
+    _log.info("SVD view: rank %d, residual %.1e, explained energy %.4f", rank, svd.residual, svd.energy)
+    root = svd.s.sqrt()
+    u, v = svd.u * root, svd.v * root
+    zero_u, zero_v = torch.zeros_like(u), torch.zeros_like(v)
+    # [[0, U S V'], [V S U', 0]] of rank 2q
+    return LowRank(
+        torch.cat([torch.cat([u, zero_u], 1), torch.cat([zero_v, v], 1)]),
+        torch.cat([torch.cat([zero_u, u], 1), torch.cat([v, zero_v], 1)]),
+    )

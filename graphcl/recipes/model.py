@@ -1,0 +1,182 @@
+"""Encoder, task and contrasts put together, and the pass that views are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Perturb, Readout, Terms, ViewGenerator
+from graphcl.graph import Graph
+from graphcl.ops import gather_rows
+
+Rows = Literal["positives", "positives-repeated", "all-repeated"]
+Anchors = dict[str, tuple[Tensor, Tensor | None]]  # kind -> rows of the graph (each once), how often each counts
+
+
+class Triple(NamedTuple):
+    """Rows of the triples of a batch."""
+
+    users: Tensor  # [B, d]
+    positives: Tensor  # [B, d]
+    negatives: Tensor  # [B, d]
+
+
+class _Side:
+    """One side of a pair, for one kind. Anchors are gathered already; all rows only when an objective asks."""
+
+    def __init__(self, layers: Layers, readout: Readout, near: Tensor, anchors: Tensor, rows: slice, full: Callable[[], Tensor]):
+        self._layers, self._readout, self._near, self._anchors = layers, readout, near, anchors
+        self._rows, self._full = rows, full
+
+    def at(self, ids: Tensor) -> Tensor:
+        if ids is self._anchors:
+            return self._near
+        return self._readout(self._layers.at(ids + self._rows.start))
+
+    def all(self) -> Tensor:
+        return self._full()
+
+    def __len__(self) -> int:
+        return self._rows.stop - self._rows.start
+
+
+class Pass:
+    """One training pass: the main encoding, run at most once, and its rows, gathered at most once."""
+
+    def __init__(self, model: Model, inputs: Graph, batch: Batch, rng: torch.Generator):
+        self._model, self.inputs, self._batch, self.rng = model, inputs, batch, rng
+        self.rows: Mapping[str, Tensor] = {}
+        self._anchors: Anchors = {}
+        self._tables: dict[tuple[Layers, Readout], tuple[Tensor, ...]] = {}
+
+    @cached_property
+    def main(self) -> Layers:
+        model = self._model
+        inputs = self.inputs if model.change is None or not model.training else model.change(self.inputs, self.rng)
+        return self.encode(inputs, perturb=model.perturb if model.training else None)
+
+    def encode(self, inputs: Graph, *, perturb: Perturb | None = None) -> Layers:
+        return self._model.encoder(inputs, rng=self.rng, perturb=perturb)
+
+    @cached_property
+    def _union(self) -> tuple[Tensor, Tensor]:
+        """Rows that the task reads, each once and sorted, and the place of each triple's row among them."""
+        b = self._batch
+        return torch.cat([b.users, b.positives, b.negatives]).unique(return_inverse=True)
+
+    @cached_property
+    def _near(self) -> Layers:
+        return self.main.at(self._union[0])
+
+    def triple(self, readout: Readout) -> Triple:
+        return Triple(*gather_rows(readout(self._near), self._union[1]).split(len(self._batch.users)))
+
+    def anchors(self, which: Rows) -> None:
+        """Sets the rows that the next view is about.
+
+        "positives": the batch's users and positive items, each once. "positives-repeated": as often as they stand in the batch.
+        "all-repeated": negatives too. Repeats are told by counts: a mean over repeats is a weighted mean over rows.
+        """
+        b = self._batch
+        found = {"user": b.users, "item": torch.cat([b.positives, b.negatives]) if which == "all-repeated" else b.positives}
+        for kind, rows in found.items():
+            rows, counts = rows.unique(return_counts=True)
+            self._anchors[kind] = (rows, None if which == "positives" else counts.to(self.main[0].dtype))
+        self.rows = {kind: rows for kind, (rows, _) in self._anchors.items()}
+
+    def pairs(self, query: tuple[Layers, Readout], key: tuple[Layers, Readout]) -> tuple[Pair, ...]:
+        queries, keys = (self._gathered(*side) for side in (query, key))
+        out = []
+        for number, (kind, (rows, weights)) in enumerate(self._anchors.items()):
+            span = self.inputs.kinds[kind]
+            positives = rows - span.start
+            side = _Side(*key, keys[number], positives, span, lambda number=number: self._all(*key)[number])  # type: ignore[misc]
+            out.append(Pair(queries[number], side, positives, kind, weights))
+        return tuple(out)
+
+    def _gathered(self, layers: Layers, readout: Readout) -> tuple[Tensor, ...]:
+        rows = torch.cat([r for r, _ in self._anchors.values()])
+        if layers is self.main:  # the task has gathered these rows already
+            near = gather_rows(readout(self._near), torch.searchsorted(self._union[0], rows))
+        else:
+            near = readout(layers.at(rows))
+        return near.split([len(r) for r, _ in self._anchors.values()])
+
+    def _all(self, layers: Layers, readout: Readout) -> tuple[Tensor, ...]:
+        """The whole table by kinds; one split, so that its backward is one concatenation."""
+        name = (layers, readout)
+        if name not in self._tables:
+            sizes = [span.stop - span.start for span in self.inputs.kinds.values()]
+            self._tables[name] = readout(layers).split(sizes)
+        return self._tables[name]
+
+
+class Contrast(nn.Module):
+    """A view, the objectives on it, and their weight in the loss (one for every kind, or by kind)."""
+
+    def __init__(
+        self,
+        views: ViewGenerator,
+        objective: Objective,
+        weight: float | Mapping[str, float],
+        *,
+        rows: Rows = "positives",
+        name: str = "contrast",
+    ):
+        super().__init__()
+        self.views, self.objective, self.weight, self.rows, self.name = views, objective, weight, rows, name
+
+    def forward(self, forward: Pass) -> Tensor:
+        forward.anchors(self.rows)
+        terms = []
+        for pair in self.views(forward):
+            weight = self.weight if isinstance(self.weight, (int, float)) else self.weight[pair.kind]
+            terms.append(weight * self.objective(pair))
+        return torch.stack(terms).sum()
+
+
+Task = Callable[[Pass, "Model"], Terms]
+
+
+class Model(nn.Module):
+    """A trainable recipe. ``losses`` are its weighted terms for a batch, ``embed`` what leaves it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        readout: Readout,
+        task: Task,
+        contrasts: Sequence[Contrast] = (),
+        *,
+        perturb: Perturb | None = None,  # of the main pass's layers
+        change: Callable[[Graph, torch.Generator], Graph] | None = None,  # of the main pass's input (dropout)
+    ):
+        super().__init__()
+        self.encoder, self.readout, self.task = encoder, readout, task
+        self.perturb, self.change = perturb, change
+        self.contrasts = nn.ModuleList(contrasts)
+
+    def losses(self, inputs: Graph, batch: Batch, rng: torch.Generator) -> Terms:
+        forward = Pass(self, inputs, batch, rng)
+        terms = self.task(forward, self)
+        for contrast in self.contrasts:
+            terms[contrast.name] = contrast(forward)
+        return terms
+
+    @torch.no_grad()
+    def layers(self, inputs: Graph) -> Layers:
+        """Every layer without noise or dropout."""
+        was = self.training
+        self.eval()
+        try:
+            return self.encoder(inputs, rng=None, perturb=None)
+        finally:
+            self.train(was)
+
+    def embed(self, inputs: Graph) -> Tensor:  # [N, d]
+        """The embeddings that scores, recommendations and exports use, computed anew from the parameters."""
+        return self.readout(self.layers(inputs))

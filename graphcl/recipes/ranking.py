@@ -1,0 +1,41 @@
+"""The recommendation task of every graph recipe: BPR and one of three decays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from graphcl.contracts import Terms
+from graphcl.encoders.readout import layer
+from graphcl.objectives.bpr import bpr
+from graphcl.recipes.model import Model, Pass, Triple
+
+Decay = Literal["input", "output", "parameters"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """BPR on the readout, plus ``weight`` times a decay:
+
+    "input":      0.5 (|u0|^2 + |i0|^2 + |j0|^2) / B on layer 0 of the triples (LightGCN, SGL);
+    "output":     (|U|_F + |I|_F) / B, Frobenius norms *not squared*, on the final rows of users and positives (SELFRec);
+    "parameters": the squared norm of all parameters (LightGCL).
+    """
+
+    weight: float
+    decay: Decay = "input"
+
+    def __call__(self, forward: Pass, model: Model) -> Terms:
+        rows = forward.triple(model.readout)
+        terms: Terms = {"bpr": bpr(*rows)}
+        if self.weight:
+            terms["decay"] = self.weight * self._decay(forward, model, rows)
+        return terms
+
+    def _decay(self, forward: Pass, model: Model, rows: Triple):
+        count = len(rows.users)
+        if self.decay == "input":
+            return sum(r.square().sum() for r in forward.triple(layer(0))) / (2 * count)
+        if self.decay == "output":
+            return (rows.users.norm() + rows.positives.norm()) / count
+        return sum(p.square().sum() for p in model.parameters())

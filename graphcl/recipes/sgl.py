@@ -1,0 +1,68 @@
+"""SGL: two graphs with edges, nodes or walks dropped, once an epoch, against all nodes.
+
+Paper: Wu et al., "Self-supervised Graph Learning for Recommendation", SIGIR 2021.
+Checked against: wujcan/SGL-Torch@c563288.
+Departs: losses are averaged over the batch instead of summed; as BPR, contrast and decay share the reduction, only Adam's epsilon
+sees a difference. A batch's repeated rows are told by counts, which is the same sum over fewer rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+
+from graphcl.encoders import LightGCN
+from graphcl.encoders.readout import mean
+from graphcl.interactions import Interactions
+from graphcl.objectives import AllKeys, InfoNCE
+from graphcl.perturb.edges import drop_edges, random_walk
+from graphcl.perturb.nodes import drop_nodes
+from graphcl.recipes.model import Contrast, Model
+from graphcl.recipes.ranking import Ranking
+from graphcl.recipes.settings import Training, sizes
+from graphcl.views import TwoInputs
+
+KIND = "general"
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    num_layers: int = 3
+    drop: Literal["ed", "nd", "rw"] = "ed"  # edges, nodes, or another edge drop in every layer
+    fraction: float = 0.1  # rho
+    weight: float = 0.1  # lambda
+    temperature: float = 0.2  # tau
+    decay: float = 1e-4
+
+
+PRESETS: dict[str, dict] = {"general/amazon-book": {"weight": 0.5}}
+
+
+def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
+    encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
+    changes = {
+        "ed": partial(_drop, drop_edges, config.fraction),
+        "nd": partial(_drop, drop_nodes, config.fraction),
+        "rw": partial(_walk, config.fraction, config.num_layers),
+    }
+    if config.drop not in changes:
+        raise ValueError(f"drop must be one of {', '.join(changes)}, got {config.drop!r}")
+    final = mean(first=0)
+    contrast = Contrast(
+        TwoInputs(changes[config.drop], final, every="epoch"),
+        InfoNCE(config.temperature, negatives=AllKeys()),
+        config.weight,
+        rows="positives-repeated",
+    )
+    return Model(encoder, final, Ranking(config.decay, "input"), [contrast])
+
+
+def _drop(change, fraction, graph, rng):
+    return change(graph, fraction, rng)
+
+
+def _walk(fraction, num_layers, graph, rng):
+    return random_walk(graph, fraction, num_layers, rng)

@@ -1,0 +1,49 @@
+"""XSimGCL: one noisy pass serves recommendation and contrast.
+
+Paper: Yu et al., "XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation", TKDE 2023.
+Checked against: Coder-Yu/SELFRec@5b02294 (XSimGCL.py, its conf and README).
+Departs: BPR is softplus without the release's 1e-5 inside the logarithm; noise comes from a counter, not from the device's
+generator; negatives are rejected by a vectorised sampler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from graphcl.encoders import LightGCN
+from graphcl.encoders.readout import layer, mean
+from graphcl.interactions import Interactions
+from graphcl.objectives import InfoNCE
+from graphcl.perturb.noise import SignNoise
+from graphcl.recipes.model import Contrast, Model
+from graphcl.recipes.ranking import Ranking
+from graphcl.recipes.settings import Training, sizes
+from graphcl.views import CrossLayer
+
+KIND = "general"
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    num_layers: int = 3
+    eps: float = 0.2  # length of the noise, in embedding units
+    weight: float = 0.2  # lambda
+    temperature: float = 0.15  # tau
+    contrast_layer: int = 1  # l*
+    decay: float = 1e-4
+    patience: int = 10
+    epochs: int = 40
+
+
+PRESETS: dict[str, dict] = {}
+
+
+def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
+    encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
+    final = mean(first=1)
+    contrast = Contrast(
+        CrossLayer(final, layer(config.contrast_layer)), InfoNCE(config.temperature), config.weight, rows="positives"
+    )
+    return Model(encoder, final, Ranking(config.decay, "output"), [contrast], perturb=SignNoise(config.eps))

@@ -1,0 +1,96 @@
+"""The one training loop and the one training step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphcl.contracts import Batch, Batches, Part, Step, Terms
+from graphcl.graph import Graph
+from graphcl.streams import Streams
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the data did."""
+
+    number: int  # 1, 2, ...
+    steps: int
+    terms: dict[str, float]  # mean over steps of each loss term
+    seconds: float  # sampling and steps, without evaluation
+
+
+class PlainStep:
+    """Sum the model's terms, differentiate, move. Adam without weight decay, since decay is a term of the loss."""
+
+    def __init__(self, model: nn.Module, learning_rate: float):
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+    def __call__(self, model: nn.Module, inputs: Graph, batch: Batch, rng: torch.Generator) -> Terms:
+        self.optimiser.zero_grad(set_to_none=True)
+        terms: Terms = model.losses(inputs, batch, rng)  # type: ignore[operator]
+        torch.stack(list(terms.values())).sum().backward()
+        self.optimiser.step()
+        return terms
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimiser.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimiser.load_state_dict(state)
+
+
+def fit(
+    model: nn.Module,
+    inputs: Graph,
+    *,
+    step: Step,
+    batches: Batches,
+    streams: Streams,
+    epochs: int,
+    done: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[Epoch]:
+    """Trains and yields after each epoch; what to do then (evaluate, stop, save) is the caller's plain code.
+
+    ``done`` epochs are taken as run: with model, step and streams restored as they were, the rest is what it would have been.
+
+    Raises:
+        FloatingPointError: a loss term is not finite.
+    """
+    device = next(model.parameters()).device
+    hooks = [m for m in model.modules() if isinstance(m, Part)]
+    for number in range(done + 1, epochs + 1):
+        began = time.perf_counter()
+        model.train()
+        for part in hooks:
+            part.start_epoch(inputs, number, streams["views"])
+        sums: dict[str, Tensor] = {}
+        steps = 0
+        for batch in batches(streams["batches"]):
+            if device.type != "cpu":
+                batch = Batch(batch.users.to(device), batch.positives.to(device), batch.negatives.to(device))
+            terms = step(model, inputs, batch, streams["views"])
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            steps += 1
+            for part in hooks:
+                part.after_step(inputs, steps, streams["views"])
+            if on_step is not None:
+                on_step(steps)
+        means = {name: float(value) / steps for name, value in sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"loss term {name!r} became {mean} in epoch {number}; a smaller learning_rate or a larger temperature may help"
+                )
+        yield Epoch(number, steps, means, time.perf_counter() - began)

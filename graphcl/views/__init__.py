@@ -1,0 +1,6 @@
+"""View generators: which rows are positives of which."""
+
+from graphcl.views.cross_layer import CrossLayer as CrossLayer
+from graphcl.views.relayed import Relayed as Relayed
+from graphcl.views.two_inputs import TwoInputs as TwoInputs
+from graphcl.views.two_noises import TwoNoises as TwoNoises

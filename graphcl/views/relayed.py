@@ -1,0 +1,27 @@
+"""The main pass seen through another operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphcl.contracts import Forward, Layers, Pair, Readout
+from graphcl.ops import Operator
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """Each main layer, one hop further through ``op`` (a truncated SVD: LightGCL) instead of through the graph.
+
+    Queries are the relayed side, keys the main side; both share layer 0.
+
+    Source: LightGCL, Cai et al., ICLR 2023; HKUDS/LightGCL@5590453.
+    """
+
+    op: Operator
+    readout: Readout
+    passes = 0
+
+    def __call__(self, forward: Forward) -> tuple[Pair, ...]:
+        main = forward.main
+        relayed = Layers((main[0], *(self.op @ h for h in main.each[:-1])))
+        return forward.pairs((relayed, self.readout), (main, self.readout))
