@@ -101,6 +101,10 @@ class Perturb(Protocol):
 class Encoder(Protocol):
     def __call__(self, inputs: Graph, *, rng: torch.Generator | None, perturb: Perturb | None = None) -> Layers: ...
 
+    def fold_in(self, inputs: Graph, layers: Layers, histories: sparse.csr_matrix) -> Layers:
+        """Layers [b, d] of new users by their histories [b, I], given every node's layers."""
+        ...
+
 
 class Forward(Protocol):
     """What a view generator is handed. ``main`` is the task's own pass: lazy, run at most once."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from graphcl.contracts import Layers, Perturb
 from graphcl.graph import Graph
-from graphcl.ops import unit_rows
+from graphcl.ops import Sparse, unit_rows
 
 
 class LightGCN(nn.Module):
@@ -45,6 +46,22 @@ class LightGCN(nn.Module):
             x = unit_rows(h) if self.unit else h
             h = op @ x if perturb is None else perturb.after(op, x, rng)
             each.append(h)
+        return Layers(tuple(each))
+
+    def fold_in(self, inputs: Graph, layers: Layers, histories: sparse.csr_matrix) -> Layers:
+        """New users' layers: zero at layer 0, for they have no row, then what their items send.
+
+        Items keep the layers and degrees that they have without these users, so one user's embedding depends on nobody else's.
+        """
+        items = inputs.kinds["item"]
+        pattern = Sparse.from_scipy((histories != 0).astype("float32")).to(layers[0].device)
+        each = [layers[0].new_zeros(histories.shape[0], layers[0].shape[1])]
+        for number in range(self.num_layers):
+            sending = inputs.op(number)
+            assert isinstance(sending, Sparse)
+            left = pattern.degrees().clamp_min(1).double().pow(-inputs.exponents[0]).to(sending.left.dtype)
+            x = layers[number][items]
+            each.append(pattern.scaled(left, sending.right[items].contiguous()) @ (unit_rows(x) if self.unit else x))
         return Layers(tuple(each))
 
 

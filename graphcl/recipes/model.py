@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Perturb, Readout, Terms, ViewGenerator
@@ -180,3 +181,8 @@ class Model(nn.Module):
     def embed(self, inputs: Graph) -> Tensor:  # [N, d]
         """The embeddings that scores, recommendations and exports use, computed anew from the parameters."""
         return self.readout(self.layers(inputs))
+
+    @torch.no_grad()
+    def fold(self, inputs: Graph, layers: Layers, histories: sparse.csr_matrix) -> Tensor:  # [b, I] -> [b, d]
+        """Embeddings of people who are not in the graph, from their items alone; the parameters stay as they are."""
+        return self.readout(self.encoder.fold_in(inputs, layers, histories))

@@ -1,0 +1,97 @@
+"""From names to a recipe and its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import typing
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from graphcl.data.nearest import nearest
+from graphcl.recipes import RECIPES
+
+
+def find(name: str) -> ModuleType:
+    """The recipe module of a registered name, or of a dotted path (``mypackage.myrecipe``).
+
+    Raises:
+        ValueError: no such recipe; the nearest name is told.
+    """
+    path = RECIPES.get(name, name)
+    if "." not in path:
+        raise ValueError(f"unknown recipe {name!r}{nearest(name, RECIPES)}; known: {', '.join(RECIPES)}")
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is not None and path.startswith(error.name):
+            raise ValueError(f"recipe {name!r}: no module named {error.name!r} can be imported") from None
+        raise
+    for part in ("KIND", "Config", "build"):
+        if part not in vars(module):
+            raise ValueError(f"{path} is not a recipe: it lacks {part}")
+    return module
+
+
+def configure(recipe: ModuleType, layers: Mapping[str, Mapping[str, Any]]) -> tuple[Any, dict[str, str]]:
+    """The recipe's Config with each layer's settings laid over the one before, and where each changed one came from.
+
+    Raises:
+        ValueError: an unknown setting (the nearest is told), or a value of the wrong type.
+    """
+    types = typing.get_type_hints(recipe.Config)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for layer, settings in layers.items():
+        for key, value in settings.items():
+            if key not in types:
+                short = recipe.__name__.rpartition(".")[2]
+                raise ValueError(f"unknown setting {key!r} of {short}{nearest(key, types)}; known: {', '.join(types)}")
+            values[key] = cast(key, value, types[key])
+            sources[key] = layer
+    return recipe.Config(**values), sources
+
+
+def cast(key: str, value: Any, kind: Any) -> Any:
+    """``value`` (perhaps text from a command line) as the field's type."""
+    options = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in options:
+            raise ValueError(f"setting {key!r} must be one of {', '.join(map(str, options))}, got {value!r}")
+        return value
+    if type(None) in options:
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "")):
+            return None
+        (kind,) = [o for o in options if o is not type(None)]
+    if kind is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+    elif kind is int:
+        number = _number(value)
+        if number is not None and number == int(number):
+            return int(number)
+    elif kind is float:
+        number = _number(value)
+        if number is not None:
+            return float(number)
+    elif kind is str:
+        return str(value)
+    else:
+        return json.loads(value) if isinstance(value, str) else value
+    raise ValueError(f"setting {key!r} must be {'a number' if kind is float else kind.__name__}, got {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number == number and abs(number) != float("inf") else None
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """A Config as plain JSON-able values."""
+    return dataclasses.asdict(config)

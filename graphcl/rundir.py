@@ -1,0 +1,111 @@
+"""The files of a run directory. Each is written whole to a neighbour and then renamed; none is a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from graphcl.interactions import Interactions, Vocabulary
+
+FORMAT = 1  # of the directory; raised when an old one could be misread
+
+
+def atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """A crash or a full disk in ``write`` leaves the old file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        write(part)
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    atomically(path, lambda part: part.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError for a file that is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is not a complete run: {path.name} is missing") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Tensors by name, and a JSON-able ``about`` in the same file, so that the two never disagree."""
+    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    atomically(path, lambda part: save_file(whole, part, metadata={"about": json.dumps(about or {})}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Raises ValueError for a file that is missing, cut off or not safetensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is not a complete run: {path.name} is missing") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def write_log(directory: Path, parts: Mapping[str, Interactions]) -> None:
+    """The pairs of every part of a split and the ids of its rows, so that a run stands on its own."""
+    import pandas as pd
+
+    some = next(iter(parts.values()))
+    for name, vocabulary in (("users", some.user_ids), ("items", some.item_ids)):
+        frame = pd.DataFrame({"id": vocabulary.ids})
+        atomically(directory / f"{name}.parquet", lambda part, frame=frame: frame.to_parquet(part, index=False))  # type: ignore[misc]
+    tensors = {}
+    for name, part in parts.items():
+        tensors[f"{name}.users"] = torch.from_numpy(np.asarray(part.users, dtype=np.int32))
+        tensors[f"{name}.items"] = torch.from_numpy(np.asarray(part.items, dtype=np.int32))
+    write_tensors(directory / "log.safetensors", tensors, {"name": some.name})
+
+
+def read_log(directory: Path) -> dict[str, Interactions]:
+    import pandas as pd
+
+    vocabularies = []
+    for name in ("users", "items"):
+        path = directory / f"{name}.parquet"
+        if not path.exists():
+            raise ValueError(f"{directory} is not a complete run: {path.name} is missing")
+        ids = pd.read_parquet(path)["id"]
+        vocabularies.append(Vocabulary(ids.to_numpy(dtype=np.int64 if ids.dtype.kind == "i" else object)))
+    tensors, about = read_tensors(directory / "log.safetensors")
+    names = dict.fromkeys(key.partition(".")[0] for key in sorted(tensors))
+    return {
+        name: Interactions(
+            tensors[f"{name}.users"].numpy(), tensors[f"{name}.items"].numpy(), *vocabularies, name=about["name"]
+        )
+        for name in names
+    }
+
+
+def append_line(path: Path, value: Any) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(value) + "\n")
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cuts a log of lines back to its first ``count``: a resumed run writes the rest again."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)[:count]
+        atomically(path, lambda part: part.write_text("".join(lines)))

@@ -1,0 +1,229 @@
+"""One training phase of a run: epochs, evaluation, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphcl import rundir
+from graphcl.contracts import Batches, Step
+from graphcl.data.protocol import Plan
+from graphcl.data.sample import Triples
+from graphcl.graph import Graph, bipartite
+from graphcl.metrics import parse
+from graphcl.rank import DotScorer, RankReport, evaluate
+from graphcl.recipes.model import Model
+from graphcl.streams import Streams
+from graphcl.train import Epoch, PlainStep, fit
+
+Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a phase stands, at the end of an epoch."""
+
+    epoch: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    rank_seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    waited: int = 0  # evaluations since the best one
+    lines: int = 0  # of metrics.jsonl
+    finished: bool = False
+
+
+@dataclass
+class Phase:
+    """What moves while a phase trains."""
+
+    model: Model
+    inputs: Graph
+    step: Step
+    batches: Batches
+    streams: Streams
+    best: dict[str, Tensor]
+    progress: Progress
+
+
+def start(recipe: ModuleType, config: Any, plan: Plan, seed: int, device: str) -> Phase:
+    """A phase before its first epoch."""
+    streams = Streams(seed)
+    model: Model = recipe.build(config, plan.train, rng=streams["init"])
+    own = vars(recipe)
+    inputs = own["inputs"](config, plan.train) if "inputs" in own else bipartite(plan.train)
+    model.to(device)
+    step = own["step"](config, model) if "step" in own else PlainStep(model, config.learning_rate)
+    if "batches" in own:
+        batches = own["batches"](config, plan.train)
+    else:
+        batches = Triples(plan.train, config.batch_size, balance=config.balance)
+    return Phase(model, inputs.to(device), step, batches, streams, {}, Progress())
+
+
+def warm_up(recipe: ModuleType, config: Any, phase: Phase) -> None:
+    """Compiles the kernels on a copy, so that ``seconds.train`` holds no compilation."""
+    model = copy.deepcopy(phase.model)
+    step = vars(recipe)["step"](config, model) if "step" in vars(recipe) else PlainStep(model, config.learning_rate)
+    spare = Streams(0)
+    one = next(phase.batches(spare["batches"]))
+    for _ in fit(model, phase.inputs, step=step, batches=lambda rng: iter([one]), streams=spare, epochs=1):
+        pass
+
+
+def scorer(model: Model, inputs: Graph) -> DotScorer:
+    """Ranks by the model as it stands; people outside the log are folded in."""
+    layers = model.layers(inputs)
+    table = model.readout(layers).detach()
+    users, items = inputs.kinds["user"], inputs.kinds["item"]
+    return DotScorer(table[users], table[items], lambda histories: model.fold(inputs, layers, histories))
+
+
+def report(phase: Phase, plan: Plan, *, select: bool, progress: Callable[[Iterable], Iterable] | None = None) -> RankReport:
+    part, masks = (plan.select, plan.select_mask) if select else (plan.test, plan.test_mask)
+    assert part is not None
+    return evaluate(
+        scorer(phase.model, phase.inputs),
+        part.matrix,
+        mask=[m.matrix for m in masks],
+        train=plan.train.matrix,
+        progress=progress,
+        **({"metrics": ("recall", "ndcg", "precision", "hr", "mrr", "map")} if select else {}),
+    )
+
+
+def run(
+    phase: Phase,
+    plan: Plan,
+    config: Any,
+    directory: Path,
+    *,
+    epochs: int,
+    name: str = "",  # of the phase, where a run has two
+    observe: Observer | None = None,
+) -> Phase:
+    """Trains to the end or until patience is spent, then restores the best weights.
+
+    A checkpoint and a line of metrics are written after every evaluated epoch, at its end.
+    """
+    import time
+
+    log = directory / "metrics.jsonl"
+    saved = directory / f"checkpoint{name}.safetensors"
+    if saved.exists():
+        restore(phase, saved)
+    rundir.keep_lines(log, phase.progress.lines)
+    started = phase.progress
+    if not started.finished:
+        metric = parse(config.select)
+        key = f"{metric.name}@{metric.k}"
+        on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
+        for epoch in fit(
+            phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams,
+            epochs=epochs, done=started.epoch, on_step=on_step,
+        ):  # fmt: skip
+            p = phase.progress
+            p = replace(p, epoch=epoch.number, steps=p.steps + epoch.steps, seconds=p.seconds + epoch.seconds)
+            last = epoch.number == epochs
+            line: dict[str, Any] = {"epoch": epoch.number, "steps": p.steps, "terms": epoch.terms, "seconds": epoch.seconds}
+            due = epoch.number % config.evaluate_every == 0 or last
+            if plan.select is not None and due:
+                began = time.perf_counter()
+                means = report(phase, plan, select=True).means
+                if key not in means:
+                    raise ValueError(f"cannot select on {config.select!r}; evaluated are {', '.join(sorted(means))}")
+                line[plan.selected_on or "valid"] = means
+                p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=p.waited + 1)
+                if means[key] > p.best_score:
+                    p = replace(p, best_epoch=epoch.number, best_score=means[key], waited=0)
+                    phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
+                line["best_epoch"] = p.best_epoch
+            if plan.select is None:
+                p = replace(p, best_epoch=epoch.number)
+            stop = last or (plan.select is not None and 0 < config.patience <= p.waited)
+            if name:
+                line["phase"] = name.strip("-")
+            phase.progress = replace(p, lines=p.lines + 1, finished=stop)
+            rundir.append_line(log, line)
+            if due or stop:
+                save(phase, saved)
+            if observe is not None:
+                observe("epoch", line)
+            if stop:
+                break
+    if phase.best:
+        phase.model.load_state_dict(phase.best)
+    return phase
+
+
+def save(phase: Phase, path: Path) -> None:
+    """Everything that the next epoch depends on, in one file."""
+    tensors = {f"model/{k}": v for k, v in phase.model.state_dict().items()}
+    tensors |= {f"best/{k}": v for k, v in phase.best.items()}
+    tensors |= {f"stream/{k}": v for k, v in phase.streams.state_dict().items()}
+    step, shape = _flatten(phase.step.state_dict())
+    tensors |= {f"step/{k}": v for k, v in step.items()}
+    rundir.write_tensors(path, tensors, {"progress": _finite(asdict(phase.progress)), "step": shape, "format": rundir.FORMAT})
+
+
+def restore(phase: Phase, path: Path) -> None:
+    """Raises ValueError for a checkpoint of another model."""
+    tensors, about = rundir.read_tensors(path)
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + "/")}
+
+    try:
+        phase.model.load_state_dict(part("model"))
+        phase.step.load_state_dict(_unflatten(part("step"), about["step"]))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: the checkpoint does not fit this recipe and data ({error})") from None
+    device = next(phase.model.parameters()).device
+    phase.best = {k: v.to(device) for k, v in part("best").items()}
+    phase.streams.load_state_dict(part("stream"))
+    progress = about["progress"]
+    phase.progress = Progress(**{**progress, "best_score": -math.inf if progress["best_score"] is None else progress["best_score"]})
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _flatten(state: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Tensors of a nested state by path, and the state with each tensor replaced by ``{"@": path}``."""
+    if isinstance(state, Tensor):
+        return {path: state}, {"@": path}
+    if isinstance(state, dict):
+        found: dict[str, Tensor] = {}
+        shape = []
+        for key, value in state.items():
+            tensors, inner = _flatten(value, f"{path}.{key}")
+            found |= tensors
+            shape.append([key, inner])  # pairs, for JSON would turn whole-number keys into text
+        return found, {"dict": shape}
+    if isinstance(state, (list, tuple)):
+        parts = [_flatten(value, f"{path}.{number}") for number, value in enumerate(state)]
+        return {k: v for tensors, _ in parts for k, v in tensors.items()}, {"list": [inner for _, inner in parts]}
+    return {}, {"value": state}
+
+
+def _unflatten(tensors: dict[str, Tensor], shape: Any) -> Any:
+    if "@" in shape:
+        return tensors[shape["@"]]
+    if "dict" in shape:
+        return {key: _unflatten(tensors, inner) for key, inner in shape["dict"]}
+    if "list" in shape:
+        return [_unflatten(tensors, inner) for inner in shape["list"]]
+    return shape["value"]
+
+
+__all__ = ["Epoch", "Phase", "Progress", "report", "restore", "run", "save", "scorer", "start", "warm_up"]
