@@ -1,0 +1,178 @@
+"""Columns of a table: which is which, and from what stands in them to ids, numbers and times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graphcl.data.nearest import nearest
+
+Where = Callable[[int], str]  # row -> "ratings.csv:17", the place that an error names
+
+# Spelled without case, blanks and punctuation: userId, user_id and "User ID" are all "userid".
+WELL_KNOWN = {
+    "user": "user userid uid users customer customerid client clientid visitor visitorid member memberid reviewer "
+    "reviewerid account accountid".split(),
+    "item": "item itemid iid items product productid movie movieid book bookid isbn asin parentasin artist artistid "
+    "song songid track trackid business businessid location locationid venue venueid poi poiid article articleid "
+    "news newsid game gameid".split(),
+    "time": "time timestamp date datetime ts unixtime unixreviewtime reviewtime eventtime createdat".split(),
+    "rating": "rating ratings score scores star stars overall".split(),
+}
+
+
+def role(name: str) -> str | None:
+    """What a well-known column name stands for."""
+    plain = re.sub(r"[^0-9a-z]", "", name.lower())
+    return next((role for role, names in WELL_KNOWN.items() if plain in names), None)
+
+
+def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> dict[str, str]:
+    """Role -> column, of the columns asked for and, for the rest, of the well-known names.
+
+    Raises: ValueError where a column is missing or two could be meant.
+    """
+    listed = ", ".join(map(str, names))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"{where}: column {twice!r} stands twice; the columns are: {listed}")
+    chosen: dict[str, str] = {}
+    for what in WELL_KNOWN:
+        asked = given.get(what)
+        if asked is not None:
+            if asked not in names:
+                hint = nearest(str(asked), map(str, names))
+                raise ValueError(f"{where}: no column {asked!r} for the {what}{hint}; the columns are: {listed}")
+            chosen[what] = asked
+            continue
+        taken = [column for column in given.values() if column is not None]
+        candidates = [name for name in names if role(str(name)) == what and name not in taken]
+        if len(candidates) > 1:
+            both = " and ".join(repr(name) for name in candidates)
+            raise ValueError(f"{where}: {both} could each be the {what}; say which: {what}_col= (--{what}-col)")
+        if candidates:
+            chosen[what] = candidates[0]
+        elif what in ("user", "item"):
+            raise ValueError(
+                f"{where}: no column is known to hold the {what}; name it with {what}_col= (--{what}-col). "
+                f"The columns are: {listed}"
+            )
+    return chosen
+
+
+def factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int32 rows in order of first appearance, and the distinct values."""
+    rows, distinct = pd.factorize(values)
+    return rows.astype(np.int32), np.asarray(distinct)
+
+
+def whole_numbers(texts: np.ndarray) -> np.ndarray | None:
+    """The int64 values of distinct texts, if each prints back the same (so not ``007``); else None."""
+    try:
+        numbers = texts.astype(np.int64)
+    except (ValueError, OverflowError):
+        return None
+    return numbers if np.array_equal(numbers.astype(str).astype(object), texts) else None
+
+
+def ids_of_text(column: Any, what: str, where: Where) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and ids of an Arrow string column. Blanks around an id are not part of it.
+
+    int64 only if every id prints back the same, else text.
+    Raises: ValueError at the first empty id.
+    """
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = np.array([text.strip() for text in encoded.dictionary.to_pylist()], dtype=object)
+    rows = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    if "" in texts:
+        empty = int(np.flatnonzero(np.isin(rows, np.flatnonzero(texts == "")))[0])
+        raise ValueError(f"{where(empty)}: the {what} id is empty")
+    again, texts = factorize(texts)
+    rows = again[rows]
+    numbers = whole_numbers(texts)
+    return rows, texts.astype(object) if numbers is None else numbers
+
+
+def ids_of_values(column: pd.Series, what: str, where: Where) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and ids of a typed column: whole numbers stay int64, anything else (dates too) becomes its text.
+
+    Raises: ValueError at a missing or empty id, at a fraction, and for two ids that print alike (1 and "1").
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise ValueError(f"{where(int(missing.argmax()))}: the {what} id is missing")
+    if pd.api.types.is_float_dtype(column.dtype):
+        numbers = column.to_numpy(dtype=np.float64)
+        whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**53)
+        if not whole.all():
+            bad = int((~whole).argmax())
+            raise ValueError(f"{where(bad)}: the {what} id {numbers[bad]} is not a whole number; give ids as int or text")
+        return factorize(numbers.astype(np.int64))
+    if pd.api.types.is_integer_dtype(column.dtype):
+        numbers = column.to_numpy()
+        if numbers.dtype.kind == "u" and len(numbers) and numbers.max() > np.iinfo(np.int64).max:
+            rows, distinct = factorize(numbers)
+            return rows, distinct.astype(str).astype(object)
+        return factorize(numbers.astype(np.int64))
+    rows, distinct = factorize(column.to_numpy(dtype=object))
+    if all(type(value) is int or isinstance(value, np.integer) for value in distinct):
+        try:
+            return rows, distinct.astype(np.int64)
+        except OverflowError:
+            pass
+    texts = np.array([str(value) for value in distinct], dtype=object)
+    blank = np.array([not text.strip() for text in texts], dtype=bool)
+    if blank.any():
+        empty = int(np.flatnonzero(blank[rows])[0])
+        raise ValueError(f"{where(empty)}: the {what} id is empty")
+    if len(set(texts)) < len(texts):
+        alike = pd.Series(texts)[pd.Series(texts).duplicated()].iloc[0]
+        raise ValueError(f"{where(0)}: {what} ids of two types print as {alike!r}; make the column one type")
+    return rows, texts
+
+
+def numbers_of(column: pd.Series, what: str, where: Where) -> np.ndarray:
+    """float64 values.
+
+    Raises: ValueError at the first that is missing, text or not finite.
+    """
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        row = int(bad.argmax())
+        value = column.iloc[row]
+        said = "is missing" if pd.isna(value) or str(value).strip() == "" else f"{value!s:.40} is not a finite number"
+        raise ValueError(f"{where(row)}: the {what} {said}")
+    return numbers
+
+
+def seconds_of(column: pd.Series, what: str, where: Where) -> np.ndarray:
+    """float64: numbers as they are; datetimes and ISO 8601 texts as seconds since 1970 (UTC where no zone is given).
+
+    Raises: ValueError at the first that is missing or neither.
+    """
+    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            return numbers_of(column, what, where)
+        numbers = pd.to_numeric(column, errors="coerce")
+        if len(column) and not pd.isna(numbers.iloc[0]):
+            return numbers_of(column, what, where)
+        text = column.astype(str).where(~column.isna(), None)
+        dates = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+    else:
+        dates = pd.to_datetime(column, utc=True)
+    missing = dates.isna().to_numpy()
+    if missing.any():
+        row = int(missing.argmax())
+        value = column.iloc[row]
+        absent = pd.isna(value) or str(value).strip() == ""
+        said = "is missing" if absent else f"{value!s:.40} is neither a number nor an ISO 8601 date"
+        raise ValueError(f"{where(row)}: the {what} {said}")
+    naive = dates.dt.tz_convert(None).to_numpy()
+    return naive.astype("datetime64[us]").astype(np.int64) / 1e6

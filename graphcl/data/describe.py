@@ -1,0 +1,95 @@
+"""What a split holds, and whether anything leaks from its future into its past."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from graphcl.data.split import Split, inside
+from graphcl.interactions import Interactions, concat
+
+
+def describe(split: Split) -> dict[str, Any]:
+    """Counts and a leakage audit, ready for JSON.
+
+    `users` and `items` are those with a row in any part. `repeats` are rows beyond the first of their pair within one part. `cold`
+    are users and items with rows in a part but none in train. `leakage` counts shared pairs and, where there is a time,
+    train rows that are later than test: than the earliest test row of all, and than the user's own first. Any split by
+    ratio has the former; the latter is 0 for a temporal one.
+    """
+    whole = concat(list(split.parts.values()))
+    pairs = whole.matrix.nnz
+    users, items = len(np.unique(whole.users)), len(np.unique(whole.items))
+    return {
+        "name": split.name,
+        "kind": split.kind,
+        "rule": split.rule,
+        "split_seed": split.split_seed,
+        "citation": split.citation,
+        "users": users,
+        "items": items,
+        "rows": len(whole),
+        "pairs": pairs,
+        "density": pairs / (users * items),
+        "time": time_span(whole.time),
+        "ratings": None if whole.rating is None else [float(whole.rating.min()), float(whole.rating.max())],
+        "parts": {name: describe_part(part, split.train) for name, part in split.parts.items()},
+        "users_without_test": None if split.test is None else users - len(np.unique(split.test.users)),
+        "leakage": leakage(split),
+    }
+
+
+def describe_part(part: Interactions, train: Interactions) -> dict[str, Any]:
+    def cold(rows: np.ndarray, known: np.ndarray) -> int:
+        return len(np.setdiff1d(rows, known))
+
+    return {
+        "rows": len(part),
+        "pairs": part.matrix.nnz,
+        "repeats": part.num_repeats,
+        "users": len(np.unique(part.users)),
+        "items": len(np.unique(part.items)),
+        "cold_users": cold(part.users, train.users),
+        "cold_items": cold(part.items, train.items),
+        "time": time_span(part.time),
+    }
+
+
+def time_span(time: np.ndarray | None) -> list[str | float] | None:
+    """First and last, as ISO 8601 in UTC where they can be read as seconds since 1970, else as the numbers they are."""
+    if time is None:
+        return None
+    ends = [float(time.min()), float(time.max())]
+    try:
+        # Below about 1971 the numbers are more likely years or counters than dates.
+        if min(ends) > 3e7:
+            return [datetime.fromtimestamp(end, UTC).isoformat() for end in ends]
+    except (OverflowError, ValueError, OSError):
+        pass
+    return list(ends)
+
+
+def leakage(split: Split) -> dict[str, int | None]:
+    train, valid, test = split.train, split.valid, split.test
+
+    def common(rows: Interactions | None, of: Interactions | None) -> int:
+        """Distinct pairs in both."""
+        if rows is None or of is None:
+            return 0
+        return rows.take(inside(rows, of)).matrix.nnz
+
+    found: dict[str, int | None] = {
+        "pairs_in_train_and_test": common(test, train),
+        "pairs_in_train_and_valid": common(valid, train),
+        "pairs_in_valid_and_test": common(test, valid),
+        "train_rows_after_first_test": None,
+        "train_rows_after_own_first_test": None,
+    }
+    if test is not None and test.time is not None and train.time is not None:
+        first = np.full(train.num_users, np.inf)
+        np.minimum.at(first, test.users, test.time)
+        found["train_rows_after_first_test"] = int((train.time > test.time.min()).sum())
+        found["train_rows_after_own_first_test"] = int((train.time > first[train.users]).sum())
+    return found

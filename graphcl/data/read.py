@@ -1,0 +1,123 @@
+"""Interaction logs from files, folders and DataFrames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graphcl.data.filter import filter_rating
+from graphcl.data.filter import k_core as keep_k_core
+from graphcl.data.formats import (
+    Columns,
+    read_adjacency,
+    read_frame,
+    read_npz,
+    read_parquet,
+    read_table,
+)
+from graphcl.data.nearest import nearest
+from graphcl.data.sniff import sniff
+from graphcl.data.source import read_text
+from graphcl.interactions import Interactions, Vocabulary
+
+FORMATS = ("csv", "tsv", "parquet", "inter", "adjacency", "triples", "npz")
+
+
+def read_interactions(
+    source: str | Path | pd.DataFrame,
+    *,
+    format: str | None = None,
+    user_col: str | None = None,
+    item_col: str | None = None,
+    time_col: str | None = None,
+    rating_col: str | None = None,
+    min_rating: float | None = None,
+    k_core: int | tuple[int, int] | None = None,
+    name: str | None = None,
+) -> Interactions:
+    """Every row of a log, in file order.
+
+    `source`: a DataFrame, or a path to one of
+
+    ========== ==========================================================================================
+    csv, tsv   delimiter and header found by sniffing; without a header `user item [rating [time]]`
+    parquet    a file, or a folder of them
+    inter      RecBole's atomic file, tab separated, header `user_id:token item_id:token ...`
+    adjacency  LightGCN's lines `user item item ...`, also `user:item item ...`
+    triples    lines `user item [rating [time]]` without a header
+    npz        a SciPy sparse matrix, users x items
+    ========== ==========================================================================================
+
+    Text may be gzipped. `format` is told from the file where it can be. Columns go by the names given, else by well-known
+    ones (`userId`, `movie_id`, `timestamp`, `stars`, ...).
+
+    Ids: a text column becomes int64 only if every id prints back the same, so `007` stays `007`; ids of Parquet and
+    DataFrames stay int64 or become their text (dates too). `NA` and the like are ids as good as any. Time: numbers stay
+    as they are, dates become seconds since 1970, UTC where no zone is given. Then rows with a rating under `min_rating`
+    go, then users and items with fewer than `k_core` partners (see `filter_rating`, `k_core`).
+
+    Raises: FileNotFoundError, or ValueError naming file and line: a missing column, an unreadable, truncated or empty
+    file, lines of unequal length, an ambiguous format, a missing id, a rating or time that is no number.
+    """
+    given = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col}
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}; known: {', '.join(FORMATS)}")
+    if isinstance(source, pd.DataFrame):
+        columns, stem = read_frame(source, given), "interactions"
+    else:
+        path = Path(source)
+        columns, stem = read_path(path, format, given), path.name.split(".")[0]
+    log = Interactions(
+        users=columns.users,
+        items=columns.items,
+        user_ids=Vocabulary(columns.user_ids),
+        item_ids=Vocabulary(columns.item_ids),
+        time=columns.time,
+        rating=None if columns.rating is None else columns.rating.astype(np.float32),
+        name=name or stem or "interactions",
+    )
+    if min_rating is not None:
+        log = filter_rating(log, min_rating)
+    if k_core is not None:
+        log = keep_k_core(log, k_core)
+    return log
+
+
+def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> Columns:
+    """Tell the format of a file or folder, then read it."""
+    if path.is_dir() and format in (None, "parquet"):
+        if not any(path.rglob("*.parquet")):
+            raise ValueError(f"{path}: a folder without .parquet files; name the file to read")
+        return read_parquet(path, given)
+    if not path.exists():
+        known = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"{path}: no such file{nearest(path.name, known)}")
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, but format {format!r} is a file")
+    if format is None:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        format = {b"PAR1": "parquet", b"PK\x03\x04": "npz"}.get(magic)
+    if format == "parquet":
+        return read_parquet(path, given)
+    if format == "npz":
+        reject_names(path, format, given)
+        return read_npz(path)
+    data = read_text(path)
+    if b"::" in data[: data.find(b"\n")]:  # MovieLens' own delimiter
+        data = data.replace(b"::", b"\t")
+    layout = sniff(data, str(path), format, asked=any(given.values()))
+    if layout.format == "adjacency":
+        reject_names(path, "adjacency", given)
+        return read_adjacency(data, path)
+    return read_table(data, path, layout, given)
+
+
+def reject_names(path: Path, format: str, given: dict[str, Any]) -> None:
+    """Raises: ValueError if columns are named for a format that has none."""
+    for role, column in given.items():
+        if column is not None:
+            raise ValueError(f"{path}: format {format} has no named columns, so {role}_col={column!r} cannot be found")
