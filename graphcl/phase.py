@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -14,16 +15,17 @@ import torch
 from torch import Tensor
 
 from graphcl import rundir
-from graphcl.contracts import Batches, Step
+from graphcl.contracts import Batches, Scorer, Step
 from graphcl.data.protocol import Plan
 from graphcl.data.sample import Triples
 from graphcl.graph import Graph, bipartite
-from graphcl.metrics import parse
+from graphcl.metrics import ACCURACY, parse
 from graphcl.rank import DotScorer, RankReport, evaluate
 from graphcl.recipes.model import Model
 from graphcl.streams import Streams
-from graphcl.train import Epoch, PlainStep, fit
+from graphcl.train import PlainStep, fit
 
+CUTOFFS = (10, 20, 40)
 Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
 
 
@@ -88,17 +90,20 @@ def scorer(model: Model, inputs: Graph) -> DotScorer:
     return DotScorer(table[users], table[items], lambda histories: model.fold(inputs, layers, histories))
 
 
-def report(phase: Phase, plan: Plan, *, select: bool, progress: Callable[[Iterable], Iterable] | None = None) -> RankReport:
-    part, masks = (plan.select, plan.select_mask) if select else (plan.test, plan.test_mask)
-    assert part is not None
-    return evaluate(
-        scorer(phase.model, phase.inputs),
-        part.matrix,
-        mask=[m.matrix for m in masks],
-        train=plan.train.matrix,
-        progress=progress,
-        **({"metrics": ("recall", "ndcg", "precision", "hr", "mrr", "map")} if select else {}),
-    )
+def select_report(by: Scorer, plan: Plan, key: str) -> RankReport:
+    """The evaluation that chooses the epoch, at the usual cut-offs and the chosen one."""
+    assert plan.select is not None
+    ks = sorted({*CUTOFFS, parse(key).k})
+    masks = [m.matrix for m in plan.select_mask]
+    return evaluate(by, plan.select.matrix, mask=masks, train=plan.train.matrix, ks=ks, metrics=tuple(ACCURACY))
+
+
+def check_selection(key: str) -> str:
+    """``key`` in its usual spelling. Raises ValueError for what cannot choose an epoch."""
+    metric = parse(key)
+    if metric.name not in ACCURACY:
+        raise ValueError(f"cannot select on {key!r}; one of {', '.join(ACCURACY)} with a cut-off is needed, such as ndcg@20")
+    return f"{metric.name}@{metric.k}"
 
 
 def run(
@@ -115,8 +120,6 @@ def run(
 
     A checkpoint and a line of metrics are written after every evaluated epoch, at its end.
     """
-    import time
-
     log = directory / "metrics.jsonl"
     saved = directory / f"checkpoint{name}.safetensors"
     if saved.exists():
@@ -124,8 +127,7 @@ def run(
     rundir.keep_lines(log, phase.progress.lines)
     started = phase.progress
     if not started.finished:
-        metric = parse(config.select)
-        key = f"{metric.name}@{metric.k}"
+        key = check_selection(config.select)
         on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
         for epoch in fit(
             phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams,
@@ -138,9 +140,7 @@ def run(
             due = epoch.number % config.evaluate_every == 0 or last
             if plan.select is not None and due:
                 began = time.perf_counter()
-                means = report(phase, plan, select=True).means
-                if key not in means:
-                    raise ValueError(f"cannot select on {config.select!r}; evaluated are {', '.join(sorted(means))}")
+                means = select_report(scorer(phase.model, phase.inputs), plan, key).means
                 line[plan.selected_on or "valid"] = means
                 p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=p.waited + 1)
                 if means[key] > p.best_score:
@@ -224,6 +224,3 @@ def _unflatten(tensors: dict[str, Tensor], shape: Any) -> Any:
     if "list" in shape:
         return [_unflatten(tensors, inner) for inner in shape["list"]]
     return shape["value"]
-
-
-__all__ = ["Epoch", "Phase", "Progress", "report", "restore", "run", "save", "scorer", "start", "warm_up"]
