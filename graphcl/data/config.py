@@ -13,6 +13,7 @@ from graphcl.data.read import FORMATS
 from graphcl.data.split import RULES
 
 ROLES = ("log", "train", "valid", "valid_inside_train", "test")
+SPLIT_COUNTS = ("users", "items", "split_train", "split_valid", "split_test")  # of the split as it is loaded
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def read_config(path: Path) -> DatasetConfig:
         format=shape,
         columns=dict(parser["columns"]) if parser.has_section("columns") else {},
         files=accepted,
-        counts={key: number(path, "counts", key, value, int) for key, value in section(parser, "counts")},
+        counts=dict(counts(parser, path)),
         split=dict(split_options(parser, path)),
         wheel=about.get("wheel", ""),
         hint=" ".join(about.get("hint", "").split()),
@@ -93,6 +94,15 @@ def read_config(path: Path) -> DatasetConfig:
 
 def section(parser: configparser.ConfigParser, name: str) -> list[tuple[str, str]]:
     return list(parser[name].items()) if parser.has_section(name) else []
+
+
+def counts(parser: configparser.ConfigParser, path: Path) -> Iterator[tuple[str, int]]:
+    """Rows of each file by role; users, items and parts of the split as it is loaded."""
+    known = (*ROLES, *SPLIT_COUNTS)
+    for key, value in section(parser, "counts"):
+        if key not in known:
+            raise ValueError(f"{path}: [counts] {key} is unknown{nearest(key, known)}; known: {', '.join(known)}")
+        yield key, number(path, "counts", key, value, int)
 
 
 def data_file(parser: configparser.ConfigParser, name: str) -> DataFile:

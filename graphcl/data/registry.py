@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from graphcl.data.config import DatasetConfig, read_config
+from graphcl.data.config import ROLES, SPLIT_COUNTS, DatasetConfig, read_config
+from graphcl.data.filter import filter_rating, k_core
 from graphcl.data.nearest import nearest
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, inside, over_one_vocabulary, split, split_files
@@ -131,15 +132,19 @@ def load(
         path = Path(source)
         files = split_files_in(path) if path.is_dir() else {"log": path}
         stem = path.resolve().name.split(".")[0]
-        return made_of(stem, files, reading, making)
+        return made_of(stem, read_parts(stem, files, reading), making)
     if reading:
         raise ValueError(f"{config.full_name} is registered with its format; {', '.join(reading)} cannot be set for it")
     files = locate(config)
     check_sums(config, files)
-    reading = {"format": config.format, **config.columns}
-    made = made_of(config.full_name, files, reading, {**config.split, **making})
+    parts = read_parts(config.full_name, files, {"format": config.format, **config.columns})
+    check_counts(config, {role: len(part) for role, part in parts.items()}, ROLES)
+    made = made_of(config.full_name, parts, {**config.split, **making})
     if not making:
-        check_counts(config, made, config.counts)
+        whole = concat(list(made.parts.values()))
+        found = {"users": len(np.unique(whole.users)), "items": len(np.unique(whole.items))}
+        found |= {f"split_{name}": len(part) for name, part in made.parts.items()}
+        check_counts(config, found, SPLIT_COUNTS)
     return replace(made, name=config.full_name, kind=config.group, citation=config.citation)
 
 
@@ -188,26 +193,36 @@ def split_files_in(folder: Path) -> dict[str, Path]:
     return {"log": folder}
 
 
-def made_of(name: str, files: dict[str, Path], reading: dict[str, Any], making: dict[str, Any]) -> Split:
-    """A split from one log or from files of parts."""
-    filters = {key: making.pop(key) for key in ("min_rating", "k_core") if key in making}
-    if "log" in files:
+def read_parts(name: str, files: dict[str, Path], reading: dict[str, Any]) -> dict[str, Interactions]:
+    return {role: read_interactions(path, **reading, name=name) for role, path in files.items()}
+
+
+def made_of(name: str, parts: dict[str, Interactions], making: dict[str, Any]) -> Split:
+    """A split from one log or from given parts.
+
+    Raises: ValueError for an option that does not fit.
+    """
+    if "log" in parts:
         if "carve" in making:
             raise ValueError(f"{name}: carve parts a given train file; for a log set the ratios")
-        return split(read_interactions(files["log"], **reading, **filters, name=name), **making)
-    wrong = [*filters, *(key for key in ("rule", "ratios", "cuts") if key in making)]
+        log = parts["log"]
+        if "min_rating" in making:
+            log = filter_rating(log, making["min_rating"])
+        if "k_core" in making:
+            log = k_core(log, making["k_core"])
+        return split(log, **{key: value for key, value in making.items() if key not in ("min_rating", "k_core")})
+    wrong = [key for key in making if key not in ("split_seed", "carve")]
     if wrong:
         raise ValueError(f"{name}: comes already split, so {', '.join(wrong)} cannot be set")
-    parts = {role: read_interactions(path, **reading, name=name) for role, path in files.items()}
     train, test = parts["train"], parts.get("test")
     valid, within = parts.get("valid"), parts.get("valid_inside_train")
     if valid is None and within is None:
         return split_files(train, test, **making, name=name)
-    if "carve" in making:
-        raise ValueError(f"{name}: has a validation part, so carve cannot be set")
+    if making:
+        raise ValueError(f"{name}: comes with a validation part, so {', '.join(making)} cannot be set")
     if valid is not None and is_inside(valid, train):
         valid, within = None, valid
-    return split_files(train, test, valid, within, **making, name=name)
+    return split_files(train, test, valid, within, name=name)
 
 
 def is_inside(valid: Interactions, train: Interactions) -> bool:
@@ -225,14 +240,12 @@ def check_sums(config: DatasetConfig, files: dict[str, Path]) -> None:
             warnings.warn(f"{path}: differs from the registered file (sha256 {known[:12]}...)", stacklevel=3)
 
 
-def check_counts(config: DatasetConfig, made: Split, stated: dict[str, int]) -> None:
+def check_counts(config: DatasetConfig, found: dict[str, int], which: Sequence[str]) -> None:
     """Raises: ValueError naming what was expected and what was found."""
-    whole = concat(list(made.parts.values()))
-    found = {"users": len(np.unique(whole.users)), "items": len(np.unique(whole.items)), "rows": len(whole)}
-    found |= {name: len(part) for name, part in made.parts.items()}
-    for what, expected in stated.items():
+    for what in which:
+        expected = config.counts.get(what, found.get(what))
         if found.get(what) != expected:
             raise ValueError(
-                f"{config.full_name}: expected {expected:,} {what}, found {found.get(what, 0):,}; the files are not "
-                "those that were registered"
+                f"{config.full_name}: expected {expected:,} {what}, found {found.get(what, 0):,}; the files are not those "
+                "that were registered"
             )
