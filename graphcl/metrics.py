@@ -193,7 +193,7 @@ def head_items(degree: np.ndarray, share: float = 0.8) -> np.ndarray:
 
 
 def mean_metrics(per_user: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean over users of each key; NaN (no held-out item in the slice) is passed over, and is all that stays without users."""
+    """The mean over users of each key; NaN (no held-out item in the slice) is passed over; NaN where nothing else stands."""
     out = {}
     for key, values in per_user.items():
         defined = values[~np.isnan(values)]

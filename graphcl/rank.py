@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 TILE_CPU, TILE_DEVICE = 2**22, 2**28
 DEFAULT_METRICS = ("recall", "ndcg", "precision", "hr", "mrr", "map", *definitions.EXPOSURE)
 
-Users = Tensor | np.ndarray | sparse.csr_matrix
+Users = Any  # rows [n] as a tensor or an array, or histories [n, I] as a csr_matrix
+Patterns = Any  # csr_matrix, several of them, or None
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
@@ -73,7 +74,7 @@ def top_k(
     users: Users,  # [n] rows, or histories [n, I]
     k: int,
     *,
-    seen: sparse.csr_matrix | Sequence[sparse.csr_matrix] | None = None,
+    seen: Patterns = None,
     block: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +113,7 @@ def evaluate(
     scorer: Scorer,
     truth: sparse.csr_matrix,  # [U, I]
     *,
-    mask: sparse.csr_matrix | Sequence[sparse.csr_matrix] | None,
+    mask: Patterns,
     train: sparse.csr_matrix,  # [U, I], for popularity only
     ks: Sequence[int] = (10, 20, 40),
     metrics: Sequence[str] = DEFAULT_METRICS,
@@ -151,7 +152,7 @@ def _ranked(
     scorer: Scorer,
     users: Users,
     k: int,
-    seen: sparse.csr_matrix | Sequence[sparse.csr_matrix] | None,
+    seen: Patterns,
     block: int | None,
     progress: Progress | None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -172,22 +173,25 @@ def _ranked(
         rows = slice(start, min(start + block, num))
         scores = scorer.score(users[rows])
         if scores.shape != (rows.stop - rows.start, scorer.num_items):
-            raise ValueError(f"the scorer gave {tuple(scores.shape)} for {rows.stop - rows.start} users and {scorer.num_items} items")
+            asked = f"{rows.stop - rows.start} users and {scorer.num_items} items"
+            raise ValueError(f"the scorer gave {tuple(scores.shape)} for {asked}")
         items, best = (_select_cpu if scores.device.type == "cpu" else _select_torch)(scores.float(), k, left_out, owners[rows])
         del scores  # before the next block asks for the same memory
         yield rows, items, best
 
 
-def _merged(seen: sparse.csr_matrix | Sequence[sparse.csr_matrix] | None, num_items: int) -> sparse.csr_matrix | None:
+def _merged(seen: Patterns, num_items: int) -> sparse.csr_matrix | None:
     """One pattern with sorted columns; None if there is nothing to leave out."""
-    patterns = [] if seen is None else [seen] if sparse.issparse(seen) else list(seen)
+    patterns: list[sparse.csr_matrix] = [] if seen is None else [seen] if sparse.issparse(seen) else list(seen)
     if not patterns:
         return None
     for pattern in patterns:
         if pattern.shape[1] != num_items or pattern.shape[0] != patterns[0].shape[0]:
             shapes = ", ".join(str(p.shape) for p in patterns)
             raise ValueError(f"seen must be [users, {num_items}] in every part, got {shapes}")
-    rows = np.concatenate([np.repeat(np.arange(p.shape[0]), np.diff(p.indptr)) for p in patterns]) if len(patterns) > 1 else None
+    rows = (
+        np.concatenate([np.repeat(np.arange(p.shape[0]), np.diff(p.indptr)) for p in patterns]) if len(patterns) > 1 else None
+    )
     if rows is None:
         merged = sparse.csr_matrix(patterns[0])
     else:  # patterns are joined, not added: entries could cancel
@@ -203,14 +207,14 @@ def _refuse_nan(owner: int, item: int) -> None:
     )
 
 
-def _select_cpu(
-    scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _select_cpu(scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = scores.contiguous().numpy()
     if seen is None:
-        indptr, indices, owned = np.zeros(2, dtype=np.int32), np.zeros(0, dtype=np.int32), np.zeros(len(values), dtype=np.int64)
+        indptr, indices, owned = np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(len(values), dtype=np.int64)
     else:
-        indptr, indices, owned = seen.indptr, seen.indices, np.asarray(owners, dtype=np.int64)
+        # One signature, so the kernel is compiled once: scipy chooses the width of indices by the number of entries.
+        indptr, indices = seen.indptr.astype(np.int64, copy=False), seen.indices.astype(np.int32, copy=False)
+        owned = np.asarray(owners, dtype=np.int64)
     items = np.empty((len(values), k), dtype=np.int64)
     best = np.empty((len(values), k), dtype=np.float32)
     broken = np.full(len(values), -1, dtype=np.int64)
@@ -221,9 +225,7 @@ def _select_cpu(
     return items, best
 
 
-def _select_torch(
-    scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _select_torch(scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Any device. ``topk`` keeps any of equal scores; where the k-th is shared, that row is sorted whole and stably."""
     if bool(scores.isnan().any()):
         row, item = (int(x) for x in scores.isnan().nonzero()[0])
@@ -250,7 +252,7 @@ def _select_torch(
 
 @numba.njit(parallel=True, cache=True)
 def _select_rows(scores, seen_indptr, seen_indices, owners, items, best, broken):  # type: ignore[no-untyped-def]
-    """k best of each row, read once. The row's k best so far are a heap whose root is the worst: lowest score, then highest item."""
+    """k best of each row, read once. Those so far are a heap whose root is the worst: lowest score, then highest item."""
     num_items = scores.shape[1]
     k = items.shape[1]
     for r in numba.prange(scores.shape[0]):

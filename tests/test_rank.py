@@ -7,7 +7,7 @@ from scipy import sparse
 
 from graphcl import metrics, rank
 
-U, I = 37, 150
+NUM_USERS, NUM_ITEMS = 37, 150
 
 
 class Fixed:
@@ -27,11 +27,11 @@ class Fixed:
 
 
 def with_ties(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-4, 5, size=(U, I)).astype(np.float32)
+    return np.random.default_rng(seed).integers(-4, 5, size=(NUM_USERS, NUM_ITEMS)).astype(np.float32)
 
 
-def pattern(share: float, seed: int, rows: int = U) -> sparse.csr_matrix:
-    return sparse.csr_matrix((np.random.default_rng(seed).random((rows, I)) < share).astype(np.float32))
+def pattern(share: float, seed: int, rows: int = NUM_USERS) -> sparse.csr_matrix:
+    return sparse.csr_matrix((np.random.default_rng(seed).random((rows, NUM_ITEMS)) < share).astype(np.float32))
 
 
 def sorted_whole(scores: np.ndarray, seen: np.ndarray, k: int):
@@ -50,9 +50,9 @@ SELECTIONS = [rank._select_cpu, rank._select_torch]
 @pytest.mark.parametrize("k", [1, 7, 64, 149, 150, 170])
 @pytest.mark.parametrize("ties", [True, False])
 def test_equals_a_stable_sort(select, k, ties):
-    scores = with_ties() if ties else np.random.default_rng(1).normal(size=(U, I)).astype(np.float32)
+    scores = with_ties() if ties else np.random.default_rng(1).normal(size=(NUM_USERS, NUM_ITEMS)).astype(np.float32)
     seen = pattern(0.2, seed=2)
-    items, best = select(torch.from_numpy(scores), k, seen, np.arange(U))
+    items, best = select(torch.from_numpy(scores), k, seen, np.arange(NUM_USERS))
     want_items, want_best = sorted_whole(scores, seen.toarray() > 0, k)
     np.testing.assert_array_equal(items, want_items)
     np.testing.assert_array_equal(best, want_best)
@@ -61,11 +61,11 @@ def test_equals_a_stable_sort(select, k, ties):
 
 @pytest.mark.parametrize("select", SELECTIONS)
 def test_all_seen_all_equal_and_infinite_scores(select):
-    scores = np.zeros((4, I), dtype=np.float32)
+    scores = np.zeros((4, NUM_ITEMS), dtype=np.float32)
     scores[2, :] = -np.inf
     scores[2, [9, 100]] = -np.inf, 3  # -inf is left out like a seen item
     scores[3, [5, 80]] = np.inf
-    seen = np.zeros((4, I), dtype=np.float32)
+    seen = np.zeros((4, NUM_ITEMS), dtype=np.float32)
     seen[0] = 1
     items, best = select(torch.from_numpy(scores), 3, sparse.csr_matrix(seen), np.arange(4))
     assert items.tolist() == [[-1, -1, -1], [0, 1, 2], [100, -1, -1], [5, 80, 0]]
@@ -80,7 +80,7 @@ def test_block_size_changes_nothing(block):
     want_items, want_best = sorted_whole(with_ties()[users], seen[users.numpy()].toarray() > 0, 9)
     np.testing.assert_array_equal(items, want_items)
     np.testing.assert_array_equal(best, want_best)
-    assert scorer.largest <= (block or U)
+    assert scorer.largest <= (block or NUM_USERS)
 
 
 def test_several_seen_patterns_unsorted_and_cancelling():
@@ -89,16 +89,16 @@ def test_several_seen_patterns_unsorted_and_cancelling():
     one.indices[one.indptr[3] : one.indptr[4]] = one.indices[one.indptr[3] : one.indptr[4]][::-1].copy()
     one.has_sorted_indices = False
     before = one.indices.copy()
-    items, _ = rank.top_k(Fixed(with_ties()), np.arange(U), 20, seen=(one, two))
+    items, _ = rank.top_k(Fixed(with_ties()), np.arange(NUM_USERS), 20, seen=(one, two))
     want, _ = sorted_whole(with_ties(), (one.toarray() != 0) | (two.toarray() != 0), 20)
     np.testing.assert_array_equal(items, want)
     np.testing.assert_array_equal(one.indices, before)
-    items, _ = rank.top_k(Fixed(with_ties()), np.arange(U), 20, seen=one)
+    items, _ = rank.top_k(Fixed(with_ties()), np.arange(NUM_USERS), 20, seen=one)
     np.testing.assert_array_equal(items, sorted_whole(with_ties(), one.toarray() != 0, 20)[0])
 
 
 def test_histories_leave_out_their_own_rows():
-    square = np.random.default_rng(6).normal(size=(I, I)).astype(np.float32)
+    square = np.random.default_rng(6).normal(size=(NUM_ITEMS, NUM_ITEMS)).astype(np.float32)
     histories = pattern(0.1, seed=7, rows=11)
     items, _ = rank.top_k(Fixed(square), histories, 10, seen=histories, block=4)
     want, _ = sorted_whole(histories.toarray() @ square, histories.toarray() > 0, 10)
@@ -108,7 +108,7 @@ def test_histories_leave_out_their_own_rows():
 @pytest.mark.parametrize("select", SELECTIONS)
 @pytest.mark.parametrize("item", [3, 149])
 def test_nan_is_refused_with_its_place(select, item):
-    scores = np.random.default_rng(8).normal(size=(3, I)).astype(np.float32)
+    scores = np.random.default_rng(8).normal(size=(3, NUM_ITEMS)).astype(np.float32)
     scores[1, item] = np.nan
     with pytest.raises(ValueError, match=f"row 21 for item row {item} is NaN.*learning rate"):
         select(torch.from_numpy(scores), 5, None, np.array([20, 21, 22]))
@@ -121,7 +121,7 @@ def test_progress_sees_the_blocks():
         calls.append(len(blocks))
         return blocks
 
-    rank.top_k(Fixed(with_ties()), np.arange(U), 3, block=10, progress=watch)
+    rank.top_k(Fixed(with_ties()), np.arange(NUM_USERS), 3, block=10, progress=watch)
     assert calls == [4]
 
 
@@ -135,20 +135,20 @@ def test_refusals():
     with pytest.raises(ValueError, match="k must be at least 1"):
         rank.top_k(scorer, np.arange(3), 0)
     with pytest.raises(ValueError, match=r"seen must be \[users, 150\]"):
-        rank.top_k(scorer, np.arange(3), 2, seen=sparse.csr_matrix((U, I + 1)))
+        rank.top_k(scorer, np.arange(3), 2, seen=sparse.csr_matrix((NUM_USERS, NUM_ITEMS + 1)))
     with pytest.raises(ValueError, match="too few for user row 36"):
-        rank.top_k(scorer, np.arange(U), 2, seen=sparse.csr_matrix((U - 1, I)))
-    scorer.num_items = I + 1
+        rank.top_k(scorer, np.arange(NUM_USERS), 2, seen=sparse.csr_matrix((NUM_USERS - 1, NUM_ITEMS)))
+    scorer.num_items = NUM_ITEMS + 1
     with pytest.raises(ValueError, match="the scorer gave"):
         rank.top_k(scorer, np.arange(3), 2)
 
 
 def test_dot_scorer():
-    users, items = torch.randn(U, 8), torch.randn(I, 8, requires_grad=True)
+    users, items = torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8, requires_grad=True)
     scorer = rank.DotScorer(users, items)
     got = scorer.score(torch.tensor([4, 4, 0]))
     torch.testing.assert_close(got, users[[4, 4, 0]] @ items.detach().T)
-    assert not got.requires_grad and scorer.num_items == I
+    assert not got.requires_grad and scorer.num_items == NUM_ITEMS
     with pytest.raises(ValueError, match="no fold-in"):
         scorer.score(pattern(0.1, 0))
     folding = rank.DotScorer(users, items, lambda h: torch.from_numpy(h.toarray()) @ items.detach())
@@ -163,9 +163,13 @@ def test_evaluate_equals_metrics_of_a_full_sort():
     truth[5] = 0
     truth = truth.tocsr()
     seen = []
-    got = rank.evaluate(
-        Fixed(with_ties()), truth, mask=train, train=train, ks=(3, 10), metrics=metrics.KNOWN, progress=lambda x: seen.append(x) or x
-    )
+
+    def watch(blocks):
+        seen.append(blocks)
+        return blocks
+
+    scorer = Fixed(with_ties())
+    got = rank.evaluate(scorer, truth, mask=train, train=train, ks=(3, 10), metrics=metrics.KNOWN, progress=watch)
     users = np.flatnonzero(truth.toarray().sum(1))
     assert 5 not in users and got.users.tolist() == users.tolist() and len(seen) == 1
     top, _ = sorted_whole(with_ties()[users], train[users].toarray() > 0, 10)
@@ -178,14 +182,14 @@ def test_evaluate_equals_metrics_of_a_full_sort():
     for key, values in want.items():
         np.testing.assert_array_equal(got.per_user[key], values)
         assert got.means[key] == pytest.approx(np.nanmean(values))
-    shown = metrics.exposure_metrics(top, train.toarray().sum(0), U, (3, 10))
+    shown = metrics.exposure_metrics(top, train.toarray().sum(0), NUM_USERS, (3, 10))
     assert {key: got.means[key] for key in shown} == pytest.approx(shown)
 
 
 def test_evaluate_refuses():
     train = pattern(0.1, 0)
     with pytest.raises(ValueError, match="no user has a held-out item"):
-        rank.evaluate(Fixed(with_ties()), sparse.csr_matrix((U, I)), mask=None, train=train)
+        rank.evaluate(Fixed(with_ties()), sparse.csr_matrix((NUM_USERS, NUM_ITEMS)), mask=None, train=train)
     with pytest.raises(ValueError, match="did you mean 'ndcg'"):
         rank.evaluate(Fixed(with_ties()), train, mask=None, train=train, metrics=("ndgc",))
     with pytest.raises(ValueError, match="same users and items"):

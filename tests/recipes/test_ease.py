@@ -1,0 +1,94 @@
+"""EASE against a dense float64 inverse."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy import sparse
+
+from graphcl.interactions import Interactions, Vocabulary
+from graphcl.rank import top_k
+from graphcl.recipes import ease
+
+CONFIG = ease.Config(l2=3.0)
+CHECKERBOARD = ease.Config(l2=1.0)
+
+
+def random_log(seed: int = 0, num_users: int = 40, num_items: int = 30) -> Interactions:
+    """User 7 and item 11 have nothing; one row stands twice."""
+    dense = np.random.default_rng(seed).random((num_users, num_items)) < 0.2
+    dense[7], dense[:, 11] = False, False
+    users, items = (x.astype(np.int32) for x in dense.nonzero())
+    users, items = np.append(users, users[0]), np.append(items, items[0])
+    return Interactions(users, items, Vocabulary(np.arange(num_users)), Vocabulary(np.arange(num_items)))
+
+
+def checkerboard() -> tuple[Interactions, np.ndarray]:
+    """Even users have all even items, odd users all odd ones, except one item withheld from each; and which."""
+    users, items = (x.ravel() for x in np.meshgrid(np.arange(12), np.arange(10), indexing="ij"))
+    withheld = 2 * (np.arange(12) // 2 % 5) + np.arange(12) % 2
+    keep = (users % 2 == items % 2) & (items != withheld[users])
+    log = Interactions(
+        users[keep].astype(np.int32), items[keep].astype(np.int32), Vocabulary(np.arange(12)), Vocabulary(np.arange(10))
+    )
+    return log, withheld
+
+
+@pytest.mark.parametrize(("num_items", "l2"), [(30, 3.0), (30, 500.0), (150, 20.0)])  # 150 items: three tiles
+def test_equals_the_dense_formula(num_items, l2):
+    data = random_log(num_items=num_items)
+    x = data.matrix.toarray().astype(np.float64)
+    inverse = np.linalg.inv(x.T @ x + l2 * np.eye(num_items))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    scorer = ease.build(ease.Config(l2), data)
+    np.testing.assert_allclose(scorer.weights, weights, rtol=1e-4, atol=1e-6)
+    got = scorer.score(torch.arange(data.num_users))
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.numpy(), x @ weights, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_solve_the_constrained_least_squares():
+    """The gradient of |X - X B|^2 + l2 |B|^2 vanishes off the diagonal."""
+    data = random_log()
+    x, b = data.matrix.toarray().astype(np.float64), ease.build(CONFIG, data).weights.astype(np.float64)
+    gradient = x.T @ (x @ b - x) + CONFIG.l2 * b
+    np.fill_diagonal(gradient, 0)
+    assert np.abs(gradient).max() < 1e-4
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="l2 must be positive"):
+        ease.Config(l2=0)
+
+
+def test_too_small_l2_is_told():
+    users = np.repeat(np.arange(3), 20).astype(np.int32)
+    items = np.tile(np.arange(20), 3).astype(np.int32)
+    same = Interactions(users, items, Vocabulary(np.arange(3)), Vocabulary(np.arange(20)))
+    with pytest.raises(ValueError, match="raise l2"):
+        ease.build(ease.Config(l2=1e-12), same)
+
+
+def test_a_history_scores_as_its_user_does():
+    data = random_log()
+    scorer = ease.build(CONFIG, data)
+    users = torch.tensor([3, 7, 20])
+    torch.testing.assert_close(scorer.score(data.matrix[users.numpy()]), scorer.score(users), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="30 items"):
+        scorer.score(sparse.csr_matrix((2, 29)))
+
+
+def test_state_survives_safetensors(tmp_path):
+    data = random_log()
+    scorer = ease.build(CONFIG, data)
+    save_file(scorer.state(), tmp_path / "weights.safetensors")
+    back = ease.restore(CONFIG, data, load_file(tmp_path / "weights.safetensors"))
+    users = torch.arange(data.num_users)
+    torch.testing.assert_close(back.score(users), scorer.score(users), rtol=0, atol=0)
+
+
+def test_ranks_the_withheld_item_first():
+    data, withheld = checkerboard()
+    items, _ = top_k(ease.build(CHECKERBOARD, data), np.arange(12), 1, seen=data.matrix)
+    assert items[:, 0].tolist() == withheld.tolist()

@@ -1,0 +1,115 @@
+"""GF-CF against a dense float64 formula."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy import sparse
+
+from graphcl.interactions import Interactions, Vocabulary
+from graphcl.rank import top_k
+from graphcl.recipes import gfcf
+
+CONFIG = gfcf.Config(factors=5)
+CHECKERBOARD = gfcf.Config(factors=2)
+
+
+def random_log(seed: int = 0, num_users: int = 40, num_items: int = 30) -> Interactions:
+    """User 7 and item 11 have nothing; one row stands twice."""
+    dense = np.random.default_rng(seed).random((num_users, num_items)) < 0.2
+    dense[7], dense[:, 11] = False, False
+    users, items = (x.astype(np.int32) for x in dense.nonzero())
+    users, items = np.append(users, users[0]), np.append(items, items[0])
+    return Interactions(users, items, Vocabulary(np.arange(num_users)), Vocabulary(np.arange(num_items)))
+
+
+def checkerboard() -> tuple[Interactions, np.ndarray]:
+    """Even users have all even items, odd users all odd ones, except one item withheld from each; and which."""
+    users, items = (x.ravel() for x in np.meshgrid(np.arange(12), np.arange(10), indexing="ij"))
+    withheld = 2 * (np.arange(12) // 2 % 5) + np.arange(12) % 2
+    keep = (users % 2 == items % 2) & (items != withheld[users])
+    log = Interactions(
+        users[keep].astype(np.int32), items[keep].astype(np.int32), Vocabulary(np.arange(12)), Vocabulary(np.arange(10))
+    )
+    return log, withheld
+
+
+def dense_scores(x: np.ndarray, factors: int, alpha: float) -> np.ndarray:
+    def power(degree: np.ndarray, exponent: float) -> np.ndarray:
+        return np.diag([d**exponent if d > 0 else 0.0 for d in degree])
+
+    normal = power(x.sum(1), -0.5) @ x @ power(x.sum(0), -0.5)
+    _, values, vectors = np.linalg.svd(normal)
+    rank = int((values > 1e-9).sum())
+    v = vectors[: min(factors, rank)].T
+    low = power(x.sum(0), -0.5) @ v @ v.T @ power(x.sum(0), 0.5)
+    return x @ normal.T @ normal + alpha * x @ low
+
+
+# factors 256 exceed the rank; 90 items leave room for the iterative solver
+@pytest.mark.parametrize(("num_users", "num_items", "factors"), [(40, 30, 5), (40, 30, 256), (110, 90, 7), (90, 110, 7)])
+def test_equals_the_dense_formula(num_users, num_items, factors):
+    data = random_log(num_users=num_users, num_items=num_items)
+    x = data.matrix.toarray().astype(np.float64)
+    got = gfcf.build(gfcf.Config(factors), data).score(torch.arange(num_users))
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.numpy(), dense_scores(x, factors, 0.3), rtol=1e-4, atol=1e-5)
+
+
+def test_without_the_low_pass_term():
+    data = random_log()
+    scorer = gfcf.build(gfcf.Config(alpha=0.0), data)
+    x = data.matrix.toarray().astype(np.float64)
+    np.testing.assert_allclose(scorer.score(torch.arange(40)).numpy(), dense_scores(x, 1, 0.0), rtol=1e-4, atol=1e-6)
+
+
+def test_arpack_takes_over(monkeypatch, caplog):
+    matrix = gfcf.normalised(random_log(num_users=110, num_items=90).matrix)
+    want = gfcf.right_singular_vectors(matrix, 6)
+    solve = gfcf.svds
+
+    def no_propack(*args, solver, **settings):
+        if solver == "propack":
+            raise np.linalg.LinAlgError("k=6 singular triplets did not converge")
+        return solve(*args, solver=solver, **settings)
+
+    monkeypatch.setattr(gfcf, "svds", no_propack)
+    got = gfcf.right_singular_vectors(matrix, 6)
+    np.testing.assert_allclose(got @ got.T, want @ want.T, atol=1e-8)
+    assert "arpack takes over" in caplog.text
+
+
+def test_largest_singular_value_is_one_and_vectors_repeat():
+    matrix = gfcf.normalised(random_log(num_users=110, num_items=90).matrix)
+    assert np.linalg.svd(matrix.toarray(), compute_uv=False)[0] == pytest.approx(1, abs=1e-6)
+    first = gfcf.right_singular_vectors(matrix, 6)
+    np.testing.assert_array_equal(first, gfcf.right_singular_vectors(matrix, 6))
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="factors must be at least 1"):
+        gfcf.Config(factors=0)
+
+
+def test_a_history_scores_as_its_user_does():
+    data = random_log()
+    scorer = gfcf.build(CONFIG, data)
+    users = torch.tensor([3, 7, 20])
+    torch.testing.assert_close(scorer.score(data.matrix[users.numpy()]), scorer.score(users), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="30 items"):
+        scorer.score(sparse.csr_matrix((2, 29)))
+
+
+def test_state_survives_safetensors(tmp_path):
+    data = random_log()
+    scorer = gfcf.build(CONFIG, data)
+    save_file(scorer.state(), tmp_path / "weights.safetensors")
+    back = gfcf.restore(CONFIG, data, load_file(tmp_path / "weights.safetensors"))
+    users = torch.arange(data.num_users)
+    torch.testing.assert_close(back.score(users), scorer.score(users), rtol=0, atol=0)
+
+
+def test_ranks_the_withheld_item_first():
+    data, withheld = checkerboard()
+    items, _ = top_k(gfcf.build(CHECKERBOARD, data), np.arange(12), 1, seen=data.matrix)
+    assert items[:, 0].tolist() == withheld.tolist()
