@@ -18,30 +18,40 @@ from graphcl.graph import Graph
 from graphcl.ops import Operator, gather_rows
 
 
-class _Rows(Sequence[Tensor]):
-    """Some rows of each layer, gathered when a layer is first looked at and once only."""
+class _Lazy(Sequence[Tensor]):
+    """Layers of which each is made when it is first looked at, and once only."""
 
-    def __init__(self, each: Sequence[Tensor], rows: Tensor):
-        self._each, self._rows = each, rows
-        self._found: dict[int, Tensor] = {}
+    def __init__(self, count: int, make: Callable[[int], Tensor]):
+        self._count, self._make = count, make
+        self._made: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self._each)
+        return self._count
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        index = range(len(self))[index]
-        if index not in self._found:
-            self._found[index] = gather_rows(self._each[index], self._rows)
-        return self._found[index]
+            return tuple(self[i] for i in range(*index.indices(self._count)))
+        index = range(self._count)[index]
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """What an encoder returns: every layer's output, the input first."""
+    """What an encoder returns: every layer's output, the input first.
+
+    An encoder whose last layer nobody propagates further may leave it to ``last``: then it is computed for the rows that are
+    asked for, and as a whole only where all rows are.
+    """
 
     each: Sequence[Tensor]  # L + 1 tensors [N, d]
+    last: Callable[[Tensor], Tensor] | None = None  # rows [n] -> the last layer's [n, d]
+
+    @classmethod
+    def deferring(cls, known: tuple[Tensor, ...], last: Callable[[Tensor | None], Tensor]) -> Layers:
+        """``known`` layers and one more: ``last(rows)``, or all of it for None."""
+        return cls(_Lazy(len(known) + 1, lambda i: known[i] if i < len(known) else last(None)), last)
 
     def __getitem__(self, layer: int) -> Tensor:
         return self.each[layer]
@@ -51,7 +61,13 @@ class Layers:
 
     def at(self, rows: Tensor) -> Layers:
         """The same layers with some rows only [n, d]; a layer that nobody reads costs nothing."""
-        return Layers(_Rows(self.each, rows))
+
+        def some(layer: int) -> Tensor:
+            if self.last is not None and layer == len(self) - 1:
+                return self.last(rows)
+            return gather_rows(self.each[layer], rows)
+
+        return Layers(_Lazy(len(self), some))
 
 
 class Readout(Protocol):
@@ -78,7 +94,7 @@ class Pair:
     key: Keys  # m rows
     positives: Tensor  # [n] rows of key, or a sparse CSR [n, m] with weights
     kind: str = "node"
-    weights: Tensor | None = None  # [n] how often each query counts in the mean; None: once
+    weights: Tensor | None = None  # [n] any dtype, how often each query counts in the mean or sum; None: once
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,9 @@ class Perturb(Protocol):
 
     def __call__(self, h: Tensor, rng: torch.Generator) -> Tensor: ...
 
-    def after(self, op: Operator, x: Tensor, rng: torch.Generator) -> Tensor: ...  # self(op @ x, rng)
+    def after(self, op: Operator, x: Tensor, rng: torch.Generator, rows: Tensor | None = None) -> Tensor:
+        """``self(op @ x, rng)``, or the rows of it that ``op`` (an ``op.rows(rows)``) makes."""
+        ...
 
 
 class Encoder(Protocol):
@@ -169,7 +187,11 @@ Terms = dict[str, Tensor]  # name -> scalar, already weighted: the loss is their
 
 
 class Step(Protocol):
-    """One optimisation step. Owns its optimisers."""
+    """One optimisation step. Owns its optimisers.
+
+    It may have ``start_epoch(number)``, called before the first batch of epoch 1, 2, ...: a learning rate that depends on
+    the epoch's number alone needs no state to be resumed.
+    """
 
     def __call__(self, model: nn.Module, inputs: Graph, batch: Batch, rng: torch.Generator) -> Terms: ...
 

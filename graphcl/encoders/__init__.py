@@ -1,3 +1,4 @@
 """Encoders: inputs -> Layers."""
 
 from graphcl.encoders.lightgcn import LightGCN as LightGCN
+from graphcl.encoders.residual import ResidualGCN as ResidualGCN

@@ -47,6 +47,16 @@ class layer:
 
 
 @dataclass(frozen=True)
+class increment:
+    """What a layer adds to the one before: ``E(l) - E(l-1)``, which in a residual encoder is the layer without its skip (l >= 1)."""
+
+    index: int
+
+    def __call__(self, layers: Layers) -> Tensor:
+        return layers[self.index] - layers[self.index - 1]
+
+
+@dataclass(frozen=True)
 class blend:
     """``weight * E0 + (1 - weight) * mean(E1..EL)`` (LightGCN++)."""
 

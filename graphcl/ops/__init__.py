@@ -10,5 +10,6 @@ from graphcl.ops.operator import Mean as Mean
 from graphcl.ops.operator import Operator as Operator
 from graphcl.ops.operator import Product as Product
 from graphcl.ops.sparse import Sparse as Sparse
+from graphcl.ops.sparse import SparseRows as SparseRows
 from graphcl.ops.svd import SVD as SVD
 from graphcl.ops.svd import truncated_svd as truncated_svd

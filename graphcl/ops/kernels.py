@@ -24,15 +24,16 @@ _FAST = {"contract", "nsz", "reassoc", "arcp"}
 
 
 @lru_cache(maxsize=64)
-def product(width: int, has_values: bool, has_noise: bool):
-    """The kernel for ``x`` of ``width`` columns; its arguments are those of :func:`_reference` in tests/ops."""
+def product(width: int, has_values: bool, has_noise: bool, has_ids: bool):
+    """The kernel for ``x`` of ``width`` columns. With ``has_ids`` only the rows ``ids`` are made, as y's rows 0, 1, ..."""
 
     @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
-    def kernel(rowptr, col, values, left, right, chunks, x, y, eps, low, high):
+    def kernel(rowptr, col, values, left, right, ids, chunks, x, y, eps, low, high):
         for chunk in numba.prange(len(chunks) - 1):
             total = np.empty(width, x.dtype)
             draw = np.empty(width, x.dtype)
-            for row in range(chunks[chunk], chunks[chunk + 1]):
+            for place in range(chunks[chunk], chunks[chunk + 1]):
+                row = ids[place] if has_ids else np.int64(place)
                 for k in range(width):
                     total[k] = 0
                 for edge in range(rowptr[row], rowptr[row + 1]):
@@ -53,12 +54,54 @@ def product(width: int, has_values: bool, has_noise: bool):
                     length = eps / max(np.sqrt(square), 1e-12)
                     for k in range(width):
                         value = scale * total[k]
-                        y[row, k] = value + length * draw[k] * np.sign(value)
+                        y[place, k] = value + length * draw[k] * np.sign(value)
                 else:
                     for k in range(width):
-                        y[row, k] = scale * total[k]
+                        y[place, k] = scale * total[k]
 
     return kernel
+
+
+@lru_cache(maxsize=64)
+def rows_adjoint(width: int, has_values: bool):
+    """The transpose of the product of some rows: out[j] += right[j] * values[e] * left[row] * g[place] for its edges e.
+
+    Each thread owns a range of columns and finds its part of a row by bisection, as columns are sorted: no locks, no order to
+    depend on. Only edges of the chosen rows are read, which for a batch are a small share of all.
+    """
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
+    def kernel(rowptr, col, values, left, right, ids, bounds, g, out):
+        for part in numba.prange(len(bounds) - 1):
+            first, stop = bounds[part], bounds[part + 1]
+            for j in range(first, stop):
+                for k in range(width):
+                    out[j, k] = 0
+            for place in range(len(ids)):
+                row = ids[place]
+                end = rowptr[row + 1]
+                edge = _lower_bound(col, rowptr[row], end, first)
+                while edge < end and col[edge] < stop:
+                    j = col[edge]
+                    scale = left[row] * right[j]
+                    if has_values:
+                        scale *= values[edge]
+                    for k in range(width):
+                        out[j, k] += scale * g[place, k]
+                    edge += 1
+
+    return kernel
+
+
+@numba.njit(cache=True, inline="always")
+def _lower_bound(col, begin, end, value):
+    while begin < end:
+        middle = (begin + end) // 2
+        if col[middle] < value:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin
 
 
 @numba.njit(cache=True)
@@ -70,7 +113,10 @@ def scatter_add(rows, values, out):
             out[r, k] += values[n, k]
 
 
-def equal_chunks(rowptr: np.ndarray, num_chunks: int) -> np.ndarray:
+def equal_chunks(
+    rowptr: np.ndarray,  # [n + 1] or any running total of work that starts at 0
+    num_chunks: int,
+) -> np.ndarray:
     """Row boundaries of parts with about the same number of edges and rows."""
     num_rows = len(rowptr) - 1
     work = rowptr + np.arange(num_rows + 1)  # an empty row costs a write

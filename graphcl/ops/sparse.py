@@ -39,7 +39,9 @@ class Sparse:
     ):
         n, m = shape
         if len(rowptr) != n + 1 or int(rowptr[-1]) != len(col):
-            raise ValueError(f"{len(rowptr)} row pointers ending at {int(rowptr[-1])} do not fit shape {shape} and {len(col)} edges")
+            raise ValueError(f"{len(rowptr)} row pointers, the last of them {rowptr[-1:].tolist()}, do not fit {shape} and {len(col)} edges")
+        if len(col) and not 0 <= int(col.min()) <= int(col.max()) < m:  # the kernels check no bounds
+            raise ValueError(f"columns must lie in 0..{m - 1}, got {int(col.min())}..{int(col.max())}")
         if values is not None and len(values) != len(col):
             raise ValueError(f"{len(values)} values for {len(col)} edges")
         if symmetric and n != m:
@@ -131,12 +133,18 @@ class Sparse:
             transpose=self,
         )
 
-    def rows(self, ids: Tensor) -> Sparse:
-        """Only some outputs, in the order asked for."""
+    def rows(self, ids: Tensor) -> SparseRows:
+        """Only some outputs, in the order asked for; negative ids count from the end."""
         ids = ids.to(self.rowptr.device)
+        if len(ids) and not -self.shape[0] <= int(ids.min()) <= int(ids.max()) < self.shape[0]:
+            raise IndexError(f"rows must lie in 0..{self.shape[0] - 1}, got {int(ids.min())}..{int(ids.max())}")
+        return SparseRows(self, torch.where(ids < 0, ids + self.shape[0], ids))
+
+    def select(self, ids: Tensor) -> Sparse:
+        """The rows ``ids`` as a matrix of their own."""
         counts = self.degrees()[ids]
         rowptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        offsets = torch.repeat_interleave(self.rowptr[ids] - rowptr[:-1], counts)
+        offsets = torch.repeat_interleave(self.rowptr[:-1][ids] - rowptr[:-1], counts)
         edges = offsets + torch.arange(len(offsets), device=offsets.device)
         return Sparse(
             rowptr,
@@ -163,30 +171,45 @@ class Sparse:
         )
 
     def __matmul__(self, x: Tensor) -> Tensor:
-        return _Product.apply(self, x, 0.0, 0)
+        return _Product.apply(self, x, None, 0.0, 0)
 
     def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
         """``y = self @ x`` with every row of y moved by ``eps`` inside its orthant, in one pass (CPU only).
 
         The move is a constant for the gradient, as ``sign`` has none.
         """
-        return _Product.apply(self, x, eps, key)
-
-    def _apply(self, x: Tensor, eps: float, key: int) -> Tensor:
-        if x.ndim != 2 or x.shape[0] != self.shape[1]:
-            raise ValueError(f"a table of {self.shape[1]} rows is needed, got {tuple(x.shape)}")
         if x.device.type != "cpu":
-            return self._torch_csr(x.dtype) @ x
+            raise ValueError(f"noise is fused on CPU only, not on {x.device}; SignNoise.after works on any device")
+        return _Product.apply(self, x, None, eps, key)
+
+    def _apply(self, x: Tensor, ids: Tensor | None, eps: float, key: int) -> Tensor:
+        """The product on CPU, of all rows or of ``ids``."""
         if self._chunks is None:
             self._chunks = kernels.equal_chunks(self.rowptr.numpy(), _CHUNKS_PER_THREAD * numba.get_num_threads())
-        y = torch.empty((self.shape[0], x.shape[1]), dtype=x.dtype)
-        kernel = kernels.product(x.shape[1], self.values is not None, eps != 0)
-        values = self.left if self.values is None else self.values
+        if ids is None:
+            num_rows, chunks, numbers = self.shape[0], self._chunks, self.rowptr[:0].numpy()
+        else:
+            work = np.concatenate([[0], np.cumsum((self.rowptr[ids + 1] - self.rowptr[ids]).numpy())])
+            num_rows, chunks, numbers = len(ids), kernels.equal_chunks(work, _CHUNKS_PER_THREAD * numba.get_num_threads()), ids.numpy()
+        y = torch.empty((num_rows, x.shape[1]), dtype=x.dtype)
+        kernel = kernels.product(x.shape[1], self.values is not None, eps != 0, ids is not None)
         kernel(
-            self.rowptr.numpy(), self.col.numpy(), values.numpy(), self.left.numpy(), self.right.numpy(), self._chunks,
-            x.detach().contiguous().numpy(), y.numpy(), np.float32(eps), *halves(key),
-        )  # fmt: skip
+            *self._arrays(), numbers, chunks, x.detach().contiguous().numpy(), y.numpy(), y.numpy().dtype.type(eps), *halves(key)
+        )
         return y
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        values = self.left if self.values is None else self.values
+        return self.rowptr.numpy(), self.col.numpy(), values.numpy(), self.left.numpy(), self.right.numpy()
+
+    def _rows_adjoint(self, grad: Tensor, ids: Tensor) -> Tensor:
+        """``self.select(ids).T @ grad`` on CPU, without building the transpose."""
+        width = grad.shape[1]
+        out = torch.empty((self.shape[1], width), dtype=grad.dtype)
+        bounds = np.linspace(0, self.shape[1], 4 * numba.get_num_threads() + 1).astype(np.int64)
+        kernel = kernels.rows_adjoint(width, self.values is not None)
+        kernel(*self._arrays(), ids.numpy(), bounds, grad.contiguous().numpy(), out.numpy())
+        return out
 
     def _torch_csr(self, dtype: torch.dtype) -> Tensor:
         if self._csr is None or self._csr.dtype != dtype:
@@ -194,12 +217,58 @@ class Sparse:
         return self._csr
 
 
+class SparseRows:
+    """Some rows of a sparse operator, which is not copied: a batch reads and writes only the edges of its own rows."""
+
+    def __init__(self, whole: Sparse, ids: Tensor):
+        self.whole, self.ids = whole, ids
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.ids), self.whole.shape[1]
+
+    @property
+    def T(self) -> Sparse:
+        return self.whole.select(self.ids).T
+
+    def rows(self, ids: Tensor) -> SparseRows:
+        return SparseRows(self.whole, self.ids[ids.to(self.ids.device)])
+
+    def to(self, device: torch.device | str) -> SparseRows:
+        return SparseRows(self.whole.to(device), self.ids.to(device))
+
+    def to_scipy(self) -> sparse.csr_matrix:
+        return self.whole.select(self.ids).to_scipy()
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        return _Product.apply(self.whole, x, self.ids, 0.0, 0)
+
+    def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
+        """The rows of :meth:`Sparse.noisy`: noise depends on a row's number in the whole."""
+        if x.device.type != "cpu":
+            raise ValueError(f"noise is fused on CPU only, not on {x.device}; SignNoise.after works on any device")
+        return _Product.apply(self.whole, x, self.ids, eps, key)
+
+
 class _Product(Function):
     @staticmethod
-    def forward(ctx, op, x, eps, key):
-        ctx.op = op
-        return op._apply(x, eps, key)
+    def forward(ctx, op, x, ids, eps, key):
+        ctx.op, ctx.ids = op, ids
+        if x.ndim != 2 or x.shape[0] != op.shape[1]:
+            raise ValueError(f"a table of {op.shape[1]} rows is needed, got {tuple(x.shape)}")
+        if x.device.type == "cpu":
+            return op._apply(x, ids, eps, key)
+        return (op if ids is None else op.select(ids))._torch_csr(x.dtype) @ x
 
     @staticmethod
     def backward(ctx, grad):
-        return None, ctx.op.T._apply(grad, 0.0, 0) if ctx.needs_input_grad[1] else None, None, None
+        op, ids = ctx.op, ctx.ids
+        if not ctx.needs_input_grad[1]:
+            return None, None, None, None, None
+        if ids is None:
+            back = op.T @ grad
+        elif grad.device.type == "cpu" and not torch.is_grad_enabled():
+            back = op._rows_adjoint(grad, ids)
+        else:  # a second derivative is asked for, or another device
+            back = op.select(ids).T @ grad
+        return None, back, None, None, None

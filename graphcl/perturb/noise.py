@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphcl.ops import Operator, Sparse, draw_key, uniform, unit_rows
+from graphcl.ops import Operator, Sparse, SparseRows, draw_key, uniform, unit_rows
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class SignNoise:
     def __call__(self, h: Tensor, rng: torch.Generator) -> Tensor:
         return self._move(h, draw_key(rng))
 
-    def after(self, op: Operator, x: Tensor, rng: torch.Generator) -> Tensor:
+    def after(self, op: Operator, x: Tensor, rng: torch.Generator, rows: Tensor | None = None) -> Tensor:
         key = draw_key(rng)
-        if isinstance(op, Sparse) and x.device.type == "cpu" and self.eps > 0:
+        if isinstance(op, Sparse | SparseRows) and x.device.type == "cpu" and self.eps > 0:
             return op.noisy(x, self.eps, key)
-        return self._move(op @ x, key)
+        return self._move(op @ x, key, rows)
 
-    def _move(self, h: Tensor, key: int) -> Tensor:
-        draws = uniform(key, torch.arange(len(h), device=h.device), h.shape[1]).to(h.dtype)
+    def _move(self, h: Tensor, key: int, rows: Tensor | None = None) -> Tensor:
+        numbers = torch.arange(len(h), device=h.device) if rows is None else rows
+        draws = uniform(key, numbers, h.shape[1]).to(h.dtype)
         return h + self.eps * h.detach().sign() * unit_rows(draws)

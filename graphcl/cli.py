@@ -1,0 +1,458 @@
+"""The command line: the only module that prints, draws progress or picks a device. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from graphcl.runs import Run
+
+app = typer.Typer(
+    help="Contrastive learning on graphs and in recommendation.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+data_app = typer.Typer(help="Data sets: list, describe, fetch, convert.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
+DataArg = Annotated[str, typer.Argument(metavar="DATA", help="A registered data set, or a file or folder.")]
+Format = Annotated[str | None, typer.Option(help="Format of the file, where it can't be told.")]
+UserCol = Annotated[str | None, typer.Option(help="Column of users.")]
+ItemCol = Annotated[str | None, typer.Option(help="Column of items.")]
+TimeCol = Annotated[str | None, typer.Option(help="Column of times.")]
+RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
+MinRating = Annotated[float | None, typer.Option(help="Keep rows with at least this rating.")]
+KCore = Annotated[int | None, typer.Option(help="Keep users and items with at least this many partners, to a fixed point.")]
+Rule = Annotated[str | None, typer.Option("--split", help="random, temporal, global_time, leave_one_out or all.")]
+SplitSeed = Annotated[int | None, typer.Option(help="Seed of the split; --seed never moves it.")]
+
+
+def main() -> None:
+    """Runs the command line; what the user got wrong is one line on stderr and exit code 2."""
+    try:
+        with _shown_warnings():
+            app()
+    except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
+        _fail(error, 2)
+    except (FloatingPointError, OSError) as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(error: BaseException | str, code: int) -> None:
+    told = " ".join(str(error).split()) or type(error).__name__
+    print(f"graphcl: {told}", file=sys.stderr)
+    sys.exit(code)
+
+
+@contextmanager
+def _shown_warnings() -> Iterator[None]:
+    """Warnings as one line each."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, category, *rest, **more: print(f"graphcl: warning: {message}", file=sys.stderr)
+        yield
+
+
+def _reading(**given: Any) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")] = "xsimgcl",
+    data: DataArg = "ml-100k",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON of settings; may be a run's config.json.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    seed: int = 0,
+    out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one under runs/.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="valid, refit, lightgcnpp, recbole, sslrec, as-published or all.")] = "valid",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    floor: Annotated[bool, typer.Option(help="Also measure the parameter-free baselines.")] = True,
+    as_json: Json = False,
+    format: Format = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+    split_rule: Rule = None,
+    split_seed: SplitSeed = None,
+) -> None:
+    """Train a recipe on a log, evaluate it honestly and keep the run."""
+    from graphcl import bench, runs
+
+    options = _reading(
+        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
+        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
+    )  # fmt: skip
+    settings = dict(_assignment(text) for text in changes or [])
+    if epochs is not None:
+        settings["epochs"] = str(epochs)
+    if not as_json and data == "ml-100k":
+        print(_citation(data), file=sys.stderr)
+    with _bars() as (observe, progress):
+        made, preset = runs.load_data(data, protocol, **options)
+        where: dict[str, Path] = {}
+        try:
+            run = runs.train(
+                recipe, made, out=out, seed=seed, protocol=protocol, device=_device(device), resume=resume,
+                config=_settings_file(config, recipe), preset=preset, observe=observe, progress=progress,
+                on_start=lambda path: where.update(run=path), **settings,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if "run" in where:
+                again = " ".join(a for a in sys.argv[1:] if a != "--resume")
+                again += "" if out is not None else f" --out {where['run']}"
+                _fail(f"interrupted; go on with: graphcl {again} --resume", 130)
+            raise
+        rows = [run]
+        if floor and made.test is not None and "restore" not in vars(run.recipe):
+            rows += bench.floor(made, protocol, run.path / "floor")
+    if as_json:
+        result = dict(run.result)
+        if len(rows) > 1:
+            result["floor"] = {r.config["recipe"]: r.result["metrics"]["test"] for r in rows[1:]}
+        print(json.dumps(result))
+        return
+    _table(rows)
+    skipped = [] if not floor or len(rows) == 1 else bench.skipped(made)
+    if skipped:
+        print(f"Not measured at this size: {', '.join(skipped)} (graphcl train {skipped[0]} {data}).")
+    print(f"Run: {run.path}")
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+    return key.strip(), value.strip()
+
+
+def _settings_file(path: Path | None, recipe: str) -> dict[str, Any]:
+    """Settings in a JSON file: a flat object, or a run's config.json (of the same recipe)."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: a JSON object of settings is needed")
+    if "settings" in found:
+        if found.get("recipe") != recipe:
+            raise ValueError(f"{path} holds settings of {found.get('recipe')!r}, not of {recipe!r}")
+        return found["settings"]
+    return found
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device here")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _citation(name: str) -> str:
+    from graphcl.data import registry
+
+    config = registry.find(name)
+    return f"{config.title}. {config.licence} Please cite: {config.citation}"
+
+
+@contextmanager
+def _bars() -> Iterator[tuple[Callable[[str, dict[str, Any]], None], Callable[[Any], Any]]]:
+    """An observer that draws a bar of steps with the last epoch's figures, and a wrapper that draws ranking."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc="training", unit="step", file=sys.stderr, disable=not sys.stderr.isatty())
+
+    def observe(kind: str, what: dict[str, Any]) -> None:
+        if kind == "step":
+            bar.update()
+            return
+        held_out = what.get("valid") or what.get("test") or {}
+        shown = {"epoch": what["epoch"], **{k: f"{v:.4f}" for k, v in what["terms"].items()}}
+        shown |= {k: f"{held_out[k]:.4f}" for k in ("recall@20", "ndcg@20") if k in held_out}
+        bar.set_postfix(shown)
+        if bar.disable:
+            print(" ".join(f"{k} {v}" for k, v in shown.items()), file=sys.stderr, flush=True)
+
+    def progress(blocks: Any) -> Any:
+        return tqdm(blocks, desc="ranking", unit="block", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+
+    try:
+        yield observe, progress
+    finally:
+        bar.close()
+
+
+COLUMNS = ("recall@20", "ndcg@20", "hr@20", "mrr@20", "coverage@20")
+
+
+def _table(runs: list[Run]) -> None:
+    """Test metrics of runs, one line each."""
+    first = runs[0].result
+    if "test" not in first["metrics"]:
+        print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, nothing held out")
+        return
+    chosen = {"valid": "epoch chosen on validation", "test": "BEST EPOCH CHOSEN ON TEST, as papers do", None: "no epoch chosen"}
+    print(f"{first['dataset']}, protocol {first['protocol']}, {chosen[first['selected_on']]}, test part:")
+    print(f"{'recipe':16}" + "".join(f"{c:>12}" for c in COLUMNS) + f"{'epoch':>7}{'seconds':>9}")
+    for run in runs:
+        result, test = run.result, run.result["metrics"]["test"]
+        figures = "".join(f"{test[c]:12.4f}" for c in COLUMNS)
+        print(f"{result['recipe']:16}{figures}{result['best_epoch'] or '-':>7}{result['seconds']['train']:9.1f}")
+
+
+@app.command()
+def evaluate(run: RunDir, as_json: Json = False) -> None:
+    """Rank the test part of a run again."""
+    from graphcl import runs
+
+    loaded = runs.load(run)
+    with _bars() as (_, progress):
+        means = loaded.evaluate(progress=progress).means
+    result = {**loaded.result, "metrics": {**loaded.result["metrics"], "test": means}}
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in means.items():
+        print(f"{key:16}{value:10.4f}")
+
+
+@app.command()
+def recommend(
+    run: RunDir,
+    out: Annotated[Path, typer.Option(help="A .parquet, .csv or .jsonl file.")],
+    k: Annotated[int, typer.Option(help="Items for each user.")] = 20,
+    users: Annotated[Path | None, typer.Option(help="File of user ids, one a line.")] = None,
+    history: Annotated[Path | None, typer.Option(help="Table of user and item of people who need not be in the log.")] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not leave out what users have had.")] = False,
+) -> None:
+    """Recommend items to users of the log, or from histories."""
+    from graphcl import runs
+
+    if users is not None and history is not None:
+        raise ValueError("--users and --history exclude each other")
+    _writer(out)
+    loaded = runs.load(run)
+    with _bars() as (_, progress):
+        frame = loaded.recommend(
+            _lines(users) if users else None, histories=_history(history) if history else None, k=k,
+            exclude_seen=not include_seen, progress=progress,
+        )  # fmt: skip
+    _write_frame(frame, out)
+    print(f"{len(frame)} rows for {frame['user'].nunique()} users: {out}")
+
+
+def _lines(path: Path) -> list[str]:
+    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not ids:
+        raise ValueError(f"{path}: no user ids in it")
+    return ids
+
+
+def _history(path: Path) -> Any:
+    import pandas as pd
+
+    from graphcl.data.read import read_interactions
+
+    log = read_interactions(path)
+    return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
+
+
+def _writer(out: Path) -> str:
+    if out.suffix not in (".parquet", ".csv", ".jsonl"):
+        raise ValueError(f"--out must end in .parquet, .csv or .jsonl, got {out.name!r}")
+    return out.suffix
+
+
+def _write_frame(frame: Any, out: Path) -> None:
+    from graphcl.rundir import atomically
+
+    writers = {
+        ".parquet": lambda part: frame.to_parquet(part, index=False),
+        ".csv": lambda part: frame.to_csv(part, index=False),
+        ".jsonl": lambda part: frame.to_json(part, orient="records", lines=True),
+    }
+    atomically(out, writers[_writer(out)])
+
+
+@app.command()
+def similar(run: RunDir, item: Annotated[str, typer.Option(help="An item id.")], k: int = 20, as_json: Json = False) -> None:
+    """The items nearest to one item."""
+    from graphcl import runs
+
+    frame = runs.load(run).similar(item, k)
+    print(frame.to_json(orient="records") if as_json else frame.to_string(index=False))
+
+
+@app.command()
+def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet or .safetensors file.")]) -> None:
+    """Write the embeddings of users and items with their ids."""
+    from graphcl import export, runs
+
+    export.check(out)
+    export.write(runs.load(run).embeddings(), out)
+    print(out)
+
+
+@app.command()
+def compare(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Runs on the same test part; the first is the reference.")],
+    metric: Annotated[str, typer.Option(help="A per-user metric.")] = "ndcg@20",
+    as_json: Json = False,
+) -> None:
+    """Paired bootstrap over users: how far each run is from the first."""
+    from graphcl import bench, runs
+
+    rows = bench.compare([runs.load(path) for path in run], metric)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    print(f"{'run':40}{metric:>10}{'difference':>12}   95 % interval")
+    for row in rows:
+        low, high = row["interval"]
+        print(f"{row['run']:40}{row['mean']:10.4f}{row['difference']:12.4f}   [{low:+.4f}, {high:+.4f}]")
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes and their settings."""
+    import dataclasses
+
+    from graphcl.recipes import RECIPES
+    from graphcl.recipes.configure import find
+
+    found = {}
+    for name in RECIPES:
+        module = find(name)
+        fields = {f.name: f.default for f in dataclasses.fields(module.Config)}
+        found[name] = {"about": (module.__doc__ or "").strip().splitlines()[0], "settings": fields, "presets": list(module.PRESETS)}
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, about in found.items():
+        print(f"{name:16}{about['about']}")
+        print(" " * 16 + ", ".join(f"{k}={v}" for k, v in about["settings"].items()))
+
+
+@app.command()
+def bench(name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed.")], as_json: Json = False) -> None:
+    """Run a benchmark over its seeds; what has finished is kept and not run again."""
+    from graphcl import bench as benches
+
+    with _bars() as (observe, _):
+        result = benches.run(name, observe=observe)
+    print(json.dumps(result) if as_json else json.dumps(result["summary"], indent=1))
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """The registered data sets."""
+    from graphcl.data import registry
+
+    found = [{"name": c.full_name, "title": c.title, "licence": c.licence, "counts": c.counts} for c in registry.list_datasets()]
+    if as_json:
+        print(json.dumps(found))
+        return
+    for each in found:
+        print(f"{each['name']:24}{each['title']}")
+
+
+@data_app.command()
+def describe(
+    data: DataArg,
+    format: Format = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+    split_rule: Rule = None,
+    split_seed: SplitSeed = None,
+    as_json: Json = False,
+) -> None:
+    """Counts, density, cold users and items, time span, and a leakage audit."""
+    from graphcl import runs
+    from graphcl.data.describe import describe as audit
+
+    options = _reading(
+        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
+        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
+    )  # fmt: skip
+    found = audit(runs.load_data(data, **options)[0])
+    if as_json:
+        print(json.dumps(found))
+        return
+    _print_nested(found)
+
+
+def _print_nested(value: dict[str, Any], indent: int = 0) -> None:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            print(" " * indent + f"{key}:")
+            _print_nested(inner, indent + 2)
+        else:
+            shown = f"{inner:,}" if isinstance(inner, int) else f"{inner:.4g}" if isinstance(inner, float) else inner
+            print(" " * indent + f"{key:28}{shown}")
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A registered data set.")],
+    root: Annotated[Path | None, typer.Option(help="Where to put it; by default the cache.")] = None,
+) -> None:
+    """Download a data set, verify it, resume where it broke off."""
+    from tqdm import tqdm
+
+    from graphcl.data.fetch import fetch as download
+
+    with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        print(download(name, root=root, progress=bar.update))
+
+
+@data_app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(metavar="FILE", help="A log in any known format.")],
+    out: Annotated[Path, typer.Option(help="A .csv, .parquet, .inter or .npz file.")],
+    format: Format = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+) -> None:
+    """Write a log in another format."""
+    from graphcl.data.read import read_interactions
+    from graphcl.data.write import write_interactions
+
+    log = read_interactions(
+        data, format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
+        min_rating=min_rating, k_core=k_core,
+    )  # fmt: skip
+    write_interactions(log, out)
+    print(f"{len(log)} rows: {out}")
+
+
+if __name__ == "__main__":
+    main()

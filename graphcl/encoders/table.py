@@ -1,0 +1,30 @@
+"""The trainable table that encoders without features start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def initial_table(
+    sizes: Mapping[str, int],  # rows of each kind, in graph order
+    dim: int,
+    init: str | float,
+    rng: torch.Generator,
+) -> Tensor:  # [N, dim]
+    """All kinds in one tensor, since the product reads it whole, each drawn as the table of its own size that it is elsewhere.
+
+    ``init`` is "xavier" (bound sqrt(6 / (rows + dim)) for each kind, as the contrastive releases do) or the standard deviation
+    of a normal.
+    """
+    blocks = []
+    for rows in sizes.values():
+        block = torch.empty(rows, dim)
+        if init == "xavier":
+            bound = (6 / (rows + dim)) ** 0.5
+            blocks.append(block.uniform_(-bound, bound, generator=rng))
+        else:
+            blocks.append(block.normal_(0, float(init), generator=rng))
+    return torch.cat(blocks)
