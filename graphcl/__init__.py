@@ -1,0 +1,38 @@
+"""Contrastive learning on graphs and in recommendation.
+
+The public names load on first use, so that importing the package does nothing but define it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphcl.data.read import read_interactions as read_interactions
+    from graphcl.data.split import split as split
+    from graphcl.graph import Graph as Graph
+    from graphcl.graph import bipartite as bipartite
+    from graphcl.interactions import Interactions as Interactions
+    from graphcl.runs import Run as Run
+    from graphcl.runs import load as load
+    from graphcl.runs import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Graph": "graphcl.graph",
+    "Interactions": "graphcl.interactions",
+    "Run": "graphcl.runs",
+    "bipartite": "graphcl.graph",
+    "load": "graphcl.runs",
+    "read_interactions": "graphcl.data.read",
+    "split": "graphcl.data.split",
+    "train": "graphcl.runs",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graphcl' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -21,6 +21,7 @@ from graphcl.data.sample import Triples
 from graphcl.graph import Graph, bipartite
 from graphcl.metrics import ACCURACY, parse
 from graphcl.rank import DotScorer, RankReport, evaluate
+from graphcl.rank import Progress as Ranking
 from graphcl.recipes.model import Model
 from graphcl.streams import Streams
 from graphcl.train import PlainStep, fit
@@ -90,12 +91,12 @@ def scorer(model: Model, inputs: Graph) -> DotScorer:
     return DotScorer(table[users], table[items], lambda histories: model.fold(inputs, layers, histories))
 
 
-def select_report(by: Scorer, plan: Plan, key: str) -> RankReport:
+def select_report(by: Scorer, plan: Plan, key: str, progress: Ranking | None = None) -> RankReport:
     """The evaluation that chooses the epoch, at the usual cut-offs and the chosen one."""
     assert plan.select is not None
     ks = sorted({*CUTOFFS, parse(key).k})
     masks = [m.matrix for m in plan.select_mask]
-    return evaluate(by, plan.select.matrix, mask=masks, train=plan.train.matrix, ks=ks, metrics=tuple(ACCURACY))
+    return evaluate(by, plan.select.matrix, mask=masks, train=plan.train.matrix, ks=ks, metrics=ACCURACY, progress=progress)
 
 
 def check_selection(key: str) -> str:
@@ -115,6 +116,7 @@ def run(
     epochs: int,
     name: str = "",  # of the phase, where a run has two
     observe: Observer | None = None,
+    progress: Ranking | None = None,
 ) -> Phase:
     """Trains to the end or until patience is spent, then restores the best weights.
 
@@ -140,7 +142,7 @@ def run(
             due = epoch.number % config.evaluate_every == 0 or last
             if plan.select is not None and due:
                 began = time.perf_counter()
-                means = select_report(scorer(phase.model, phase.inputs), plan, key).means
+                means = select_report(scorer(phase.model, phase.inputs), plan, key, progress).means
                 line[plan.selected_on or "valid"] = means
                 p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=p.waited + 1)
                 if means[key] > p.best_score:

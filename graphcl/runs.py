@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, concat
-from graphcl.rank import DotScorer, RankReport, evaluate, top_k
+from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.recipes.model import Model
 from graphcl.streams import Streams
@@ -115,7 +115,7 @@ class Run:
         histories: pd.DataFrame | Mapping[Any, Sequence[Any]] | None = None,
         k: int = 20,
         exclude_seen: bool = True,
-        progress: Any = None,
+        progress: Progress | None = None,
     ) -> pd.DataFrame:
         """The ``k`` best items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
 
@@ -166,7 +166,7 @@ class Run:
         train, dots = self.split.train, self.scorer
         return Embeddings(train.user_ids.ids, dots.users.cpu().numpy(), train.item_ids.ids, dots.items.cpu().numpy())
 
-    def evaluate(self, *, progress: Any = None) -> RankReport:
+    def evaluate(self, *, progress: Progress | None = None) -> RankReport:
         """Ranks the test part again, under the run's protocol."""
         return _test_report(self.scorer, self.plan, progress)
 
@@ -239,14 +239,19 @@ def train(
     resume: bool = False,
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     observe: phases.Observer | None = None,
+    progress: Progress | None = None,
+    on_start: Callable[[Path], None] | None = None,
     **changes: Any,
 ) -> Run:
     """Trains, selects, evaluates and writes a run directory.
 
     ``changes`` are settings of the recipe and go over ``config``, which goes over the recipe's preset for the data set.
     ``options`` go to the reader and the split (``user_col``, ``rule``, ``min_rating``, ...). ``resume`` goes on with the run in
-    ``out``, which must have the same recipe, settings and data; a finished one is returned as it is.
+    ``out``, which must have the same recipe, settings and data; a finished one is returned as it is. ``preset`` names the data
+    set whose preset is taken where ``data`` is a Split. ``observe`` hears of steps and epochs, ``progress`` wraps the blocks of a
+    ranking as ``tqdm`` does, ``on_start`` is told the run's directory before training.
 
     Raises:
         ValueError: an unknown recipe, setting, protocol or metric; bad data; a directory in use, or of another run.
@@ -254,10 +259,10 @@ def train(
     """
     began = time.perf_counter()
     module = find(recipe)
-    made, preset_key = load_data(data, protocol, **(options or {}))
-    preset = {} if preset_key is None else vars(module).get("PRESETS", {}).get(preset_key, {})
+    made, key = load_data(data, protocol, **(options or {}))
+    found = vars(module).get("PRESETS", {}).get(preset or key, {})
     named = {"select": "mrr@10"} if protocol == "recbole" and "select" in module.Config.__dataclass_fields__ else {}
-    chosen, sources = configure(module, {"protocol": named, "preset": preset, "config": config or {}, "set": changes})
+    chosen, sources = configure(module, {"protocol": named, "preset": found, "config": config or {}, "set": changes})
     plan = protocols.plan(made, protocol)
     about = {
         "format": rundir.FORMAT,
@@ -278,14 +283,15 @@ def train(
     if not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
     loaded = time.perf_counter() - began
-    is_model = "restore" not in vars(module)
-    if is_model:
-        outcome = _train_model(module, chosen, made, plan, directory, seed, device, observe)
+    if on_start is not None:
+        on_start(directory)
+    if "restore" not in vars(module):
+        outcome = _train_model(module, chosen, made, plan, directory, seed, device, observe, progress)
     else:
         began = time.perf_counter()
         scorer = module.build(chosen, plan.train, rng=Streams(seed)["init"])
         outcome = _Outcome(scorer, scorer.state(), plan, 0, 0, None, time.perf_counter() - began, 0.0)
-    return _finish(directory, about, outcome, loaded)
+    return _finish(directory, about, outcome, loaded, progress)
 
 
 class _Outcome(NamedTuple):
@@ -300,12 +306,20 @@ class _Outcome(NamedTuple):
 
 
 def _train_model(
-    module: ModuleType, config: Any, made: Split, plan: Plan, directory: Path, seed: int, device: str, observe: Any
+    module: ModuleType,
+    config: Any,
+    made: Split,
+    plan: Plan,
+    directory: Path,
+    seed: int,
+    device: str,
+    observe: phases.Observer | None,
+    progress: Progress | None,
 ) -> _Outcome:
     phases.check_selection(config.select)
     first = phases.start(module, config, plan, seed, device)
     phases.warm_up(module, config, first)
-    phases.run(first, plan, config, directory, epochs=config.epochs, observe=observe)
+    phases.run(first, plan, config, directory, epochs=config.epochs, observe=observe, progress=progress)
     p = first.progress
     last = first
     seconds, steps, ranking, epochs = p.seconds, p.steps, p.rank_seconds, p.epoch
@@ -320,14 +334,14 @@ def _train_model(
     return _Outcome(scorer, last.model.state_dict(), plan, epochs, steps, p.best_epoch, seconds, ranking)
 
 
-def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: float) -> Run:
+def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: float, progress: Progress | None) -> Run:
     """Weights, metrics for each user and the result: the last file written says that the run is whole."""
     plan = outcome.plan
     rundir.write_tensors(directory / "model.safetensors", outcome.state)
     began = time.perf_counter()
     metrics: dict[str, dict[str, float]] = {}
     if plan.test is not None:
-        report = _test_report(outcome.scorer, plan, None)
+        report = _test_report(outcome.scorer, plan, progress)
         metrics["test"] = report.means
         frame = pd.DataFrame({"user": plan.train.user_ids.ids[report.users], **report.per_user})
         rundir.atomically(directory / "per_user.parquet", lambda part: frame.to_parquet(part, index=False))
@@ -351,7 +365,7 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
     return Run(directory)
 
 
-def _test_report(scorer: Any, plan: Plan, progress: Any) -> RankReport:
+def _test_report(scorer: Any, plan: Plan, progress: Progress | None) -> RankReport:
     if plan.test is None:
         raise ValueError(f"protocol {plan.protocol!r} leaves no test part to evaluate on")
     masks = [m.matrix for m in plan.test_mask]

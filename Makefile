@@ -1,0 +1,59 @@
+# Two commands for a new user: `make run` and `make test`. Both make their own environment from Python 3.11 alone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test check lint format types wheel golden bench clean
+
+run: $(VENV)/.run
+	rm -rf runs/quickstart
+	$(BIN)/graphcl train --out runs/quickstart
+	$(BIN)/graphcl recommend runs/quickstart --k 10 --out recommendations.parquet
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: lint types test wheel
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy graphcl
+
+# The built wheel in an environment of its own, away from the checkout.
+wheel: $(VENV)/.dev
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1
+	cd / && $(CURDIR)/.venv-wheel/bin/graphcl data list && \
+		$(CURDIR)/.venv-wheel/bin/graphcl train popular --out $(CURDIR)/build/wheel-run && \
+		$(CURDIR)/.venv-wheel/bin/graphcl recommend $(CURDIR)/build/wheel-run --out $(CURDIR)/build/wheel.csv
+
+golden: $(VENV)/.dev
+	$(BIN)/python tests/golden/regenerate.py
+
+bench: $(VENV)/.dev
+	$(BIN)/graphcl bench speed
+
+# recbole ships MovieLens-100K, the default data; none of its code is imported.
+$(VENV)/.run: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt -e .
+	$(PIP) --no-deps recbole==1.2.1
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -c constraints.txt -e ".[test,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-wheel build dist
