@@ -23,23 +23,49 @@ class Vocabulary:
         index = pd.Index(self.ids)
         if not index.is_unique:
             twice = index[index.duplicated()][0]
-            raise ValueError(f"id {twice!r} stands twice in a vocabulary")
+            raise ValueError(f"id {str(twice)!r} stands twice in a vocabulary")
         return index
 
     def rows(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Internal row of each id, int64 [n]; -1 for an id that is not known."""
-        values = pd.array(np.asarray(ids, dtype=object)) if not isinstance(ids, np.ndarray) else ids
+        """Internal row of each id, int64 [n]; -1 for an id that is not known.
+
+        Among whole ids the text "7" finds 7, but "007" does not; among text ids 7 finds "7".
+        """
+        values = np.asarray(ids) if isinstance(ids, np.ndarray) else np.array(list(ids), dtype=object)
         if self.ids.dtype == object:
-            values = np.asarray([str(v) if not isinstance(v, str) else v for v in values], dtype=object)
-            return self._index.get_indexer(pd.Index(values, dtype=self._index.dtype)).astype(np.int64)
-        numbers = pd.to_numeric(pd.Series(np.asarray(values, dtype=object)), errors="coerce")
-        known = numbers.notna() & (numbers == np.floor(numbers))
-        out = np.full(len(numbers), -1, dtype=np.int64)
-        out[known.to_numpy()] = self._index.get_indexer(pd.Index(numbers[known].astype(np.int64)))
+            texts = np.array([value if isinstance(value, str) else str(value) for value in values], dtype=object)
+            return self._index.get_indexer(pd.Index(texts, dtype=self._index.dtype)).astype(np.int64)
+        if values.dtype.kind in "iu":
+            return self._index.get_indexer(values).astype(np.int64)
+        wanted = [whole_number(value) for value in values.tolist()]
+        known = np.array([number is not None for number in wanted], dtype=bool)
+        out = np.full(len(wanted), -1, dtype=np.int64)
+        numbers = np.array([number for number in wanted if number is not None], dtype=np.int64)
+        out[known] = self._index.get_indexer(numbers)
         return out
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def whole_number(value: Any) -> int | None:
+    """The int64 that a value names: 7, 7.0 and "7" do; 7.5, "007", True and None do not."""
+    if isinstance(value, str):
+        try:
+            number = int(value)
+        except ValueError:
+            return None
+        if str(number) != value:
+            return None
+    elif isinstance(value, float | np.floating):
+        if not np.isfinite(value) or value != int(value):
+            return None
+        number = int(value)
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+        number = int(value)
+    else:
+        return None
+    return number if -(2**63) <= number < 2**63 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +82,12 @@ class Interactions:
     time: np.ndarray | None = None  # [E] float64, seconds since 1970 or whatever number the log holds
     rating: np.ndarray | None = None  # [E] float32
     name: str = "interactions"
+
+    def __post_init__(self) -> None:
+        for what in ("items", "time", "rating"):
+            column = getattr(self, what)
+            if column is not None and len(column) != len(self.users):
+                raise ValueError(f"{self.name}: {len(self.users)} users but {len(column)} {what}")
 
     @property
     def num_users(self) -> int:
@@ -94,7 +126,13 @@ class Interactions:
 
 
 def concat(parts: Sequence[Interactions]) -> Interactions:
-    """Rows of several parts of one log, one after the other."""
+    """Rows of several parts of one log, one after the other. A time or rating that one part lacks is left out.
+
+    Raises:
+        ValueError: no parts, or parts over different vocabularies.
+    """
+    if not parts:
+        raise ValueError("there are no parts to join")
     first = parts[0]
     for part in parts[1:]:
         if part.user_ids is not first.user_ids or part.item_ids is not first.item_ids:

@@ -1,7 +1,7 @@
 """Interaction logs: reading, filtering, splitting, describing, writing, and the registered data sets.
 
-Some functions are called like the file they stand in (`split`, `describe`, `fetch`): `graphcl.data.split` is the function, and
-`from graphcl.data.split import ...` reaches into the file.
+Some functions are called like the file they stand in (`split`, `describe`, `fetch`): `graphcl.data.split` is the
+function, and `from graphcl.data.split import ...` reaches into the file.
 """
 
 from graphcl.data.config import DataFile, DatasetConfig

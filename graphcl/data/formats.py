@@ -102,10 +102,9 @@ def read_table(data: bytes, path: Path, layout: Layout, given: dict[str, str | N
     if table.num_rows != len(lines) - first:  # a row of nothing but quotes or the like: line numbers would lie
         raise ValueError(f"{path}: {len(lines) - first} lines gave {table.num_rows} rows; are its quotes closed?")
     columns = of_text(table, chosen, where)
-    if layout.names is None and width == 3 and columns.rating.min() >= 1e8:
+    if layout.names is None and width == 3 and columns.rating is not None and columns.rating.min() >= 1e8:
         warnings.warn(
-            f"{path}: the third column is read as a rating but looks like a time; a header "
-            "`user,item,time` would say so",
+            f"{path}: the third column is read as a rating but looks like a time; a header `user,item,time` would say so",
             stacklevel=4,
         )
     return columns

@@ -39,8 +39,8 @@ def plan(split: Split, protocol: str = "valid") -> Plan:
     all          every row          nothing         nothing
     ============ ================== =============== ===============
 
-    Train is the split's train, which never holds validation pairs. Choosing on validation masks train alone. RecBole's metric
-    settings, and its 8:1:1 split of an unsplit log, are the caller's.
+    Train is the split's train, which never holds validation pairs. Choosing on validation masks train alone. RecBole's
+    metric settings, and its 8:1:1 split of an unsplit log, are the caller's.
 
     Raises: ValueError for an unknown protocol, and where the split lacks the part that the protocol chooses on.
     """

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graphcl.data.config import ROLES, SPLIT_COUNTS, DatasetConfig, read_config
+from graphcl.data.describe import distinct
 from graphcl.data.filter import filter_rating, k_core
 from graphcl.data.nearest import nearest
 from graphcl.data.read import read_interactions
@@ -114,13 +113,13 @@ def load(
 ) -> Split:
     """A registered data set by name, or a log or a folder of split files by path, as a `Split`.
 
-    A registered name goes before a file of that name in the working directory; `./gowalla` is the file. A path to a folder is
-    one with a `dataset.cfg`, with files named train, test and perhaps valid, with a single log, or with Parquet parts.
-    Options left None are those of the data set, else of `split` and `split_files`. `ratios`, `rule`, `cuts`, `min_rating`
-    and `k_core` need a log; `carve` needs split files without a validation part.
+    A registered name goes before a file of that name in the working directory; `./gowalla` is the file. A path to a
+    folder is one with a `dataset.cfg`, with files named train, test and perhaps valid, with a single log, or with
+    Parquet parts. Options left None are those of the data set, else of `split` and `split_files`. `ratios`, `rule`,
+    `cuts`, `min_rating` and `k_core` need a log; `carve` needs split files without a validation part.
 
-    Raises: what `read_interactions` and `split` raise; ValueError for an unknown name, for options that do not fit, and where
-    counts differ from those the data set states; FileNotFoundError saying what to put where.
+    Raises: what `read_interactions` and `split` raise; ValueError for an unknown name, for options that do not fit, and
+    where counts differ from those the data set states; FileNotFoundError saying what to put where.
     """
     reading = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
     reading = {key: value for key, value in {"format": format, **reading}.items() if value is not None}
@@ -142,7 +141,7 @@ def load(
     made = made_of(config.full_name, parts, {**config.split, **making})
     if not making:
         whole = concat(list(made.parts.values()))
-        found = {"users": len(np.unique(whole.users)), "items": len(np.unique(whole.items))}
+        found = {"users": distinct(whole.users), "items": distinct(whole.items)}
         found |= {f"split_{name}": len(part) for name, part in made.parts.items()}
         check_counts(config, found, SPLIT_COUNTS)
     return replace(made, name=config.full_name, kind=config.group, citation=config.citation)

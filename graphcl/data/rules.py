@@ -26,6 +26,11 @@ class Pairs:
     of_row: np.ndarray  # [E] which pair a row is
     time: np.ndarray | None  # [P] its earliest time
 
+    @property
+    def known_time(self) -> np.ndarray:
+        assert self.time is not None
+        return self.time
+
 
 def distinct_pairs(log: Interactions) -> Pairs:
     codes = log.users.astype(np.int64) * log.num_items + log.items
@@ -79,7 +84,9 @@ def held_out(sizes: np.ndarray, ratios: tuple[float, float, float]) -> tuple[np.
     return counts[1], counts[0]
 
 
-def last_of_each_user(users: np.ndarray, order_by: tuple[np.ndarray, ...], valid: np.ndarray, test: np.ndarray) -> np.ndarray:
+def last_of_each_user(
+    users: np.ndarray, order_by: tuple[np.ndarray, ...], valid: np.ndarray, test: np.ndarray
+) -> np.ndarray:
     """Parts [P]: of each user's pairs, sorted by the keys (the first counts most), the last `test[user]` are test and the
     `valid[user]` before them validation."""
     order = np.lexsort((*reversed(order_by), users))
@@ -101,7 +108,7 @@ def random_ratio(log: Interactions, pairs: Pairs, ratios: tuple[float, float, fl
 def temporal_ratio(log: Interactions, pairs: Pairs, ratios: tuple[float, float, float], split_seed: int) -> np.ndarray:
     """Each user's pairs in order of time (equal times in drawn order), cut by the ratios: the latest are test."""
     valid, test = held_out(np.bincount(pairs.users, minlength=log.num_users), ratios)
-    return last_of_each_user(pairs.users, (pairs.time, draw(log, pairs, split_seed)), valid, test)
+    return last_of_each_user(pairs.users, (pairs.known_time, draw(log, pairs, split_seed)), valid, test)
 
 
 def leave_one_out(log: Interactions, pairs: Pairs, ratios: tuple[float, float, float], split_seed: int) -> np.ndarray:
@@ -110,7 +117,9 @@ def leave_one_out(log: Interactions, pairs: Pairs, ratios: tuple[float, float, f
     sizes = np.bincount(pairs.users, minlength=log.num_users)
     test = (sizes > 1).astype(np.int64)
     valid = ((sizes > 2) & (ratios[VALID] > 0)).astype(np.int64)
-    order_by = (pairs.first_row,) if pairs.time is None else (pairs.time, draw(log, pairs, split_seed))
+    order_by: tuple[np.ndarray, ...] = (pairs.first_row,)
+    if pairs.time is not None:
+        order_by = (pairs.time, draw(log, pairs, split_seed))
     return last_of_each_user(pairs.users, order_by, valid, test)
 
 
@@ -124,6 +133,6 @@ def quantile_cuts(times: np.ndarray, ratios: tuple[float, float, float]) -> tupl
 def global_time(pairs: Pairs, cuts: tuple[float, ...]) -> np.ndarray:
     """Pairs first seen before the first cut are train, from the last cut on test, between them validation."""
     parts = np.full(len(pairs.users), TRAIN, dtype=np.int8)
-    parts[pairs.time >= cuts[0]] = VALID
-    parts[pairs.time >= cuts[-1]] = TEST
+    parts[pairs.known_time >= cuts[0]] = VALID
+    parts[pairs.known_time >= cuts[-1]] = TEST
     return parts

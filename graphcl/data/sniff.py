@@ -33,7 +33,7 @@ class Lines:
 
     def __init__(self, data: bytes, quoted: bool) -> None:
         self.text = np.frombuffer(data, dtype=np.uint8)
-        self.quotes = np.flatnonzero(self.text == ord('"')) if quoted else None
+        self.quotes = np.flatnonzero(self.text == ord('"')) if quoted else np.empty(0, dtype=np.int64)
         ends = self.at(b"\n")
         if not len(ends) or ends[-1] != len(data) - 1:
             ends = np.append(ends, len(data))
@@ -41,13 +41,13 @@ class Lines:
         printed = np.add.reduceat(self.text > ord(" "), starts, dtype=np.int64) > 0
         self.starts, self.ends = starts[printed], ends[printed]
         self.numbers = np.flatnonzero(printed) + 1
-        if quoted and len(self.quotes):  # numbers as an editor shows them: count line ends in quotes too
+        if len(self.quotes):  # numbers as an editor shows them: count line ends in quotes too
             self.numbers = np.searchsorted(np.flatnonzero(self.text == ord("\n")), self.starts) + 1
 
     def at(self, byte: bytes) -> np.ndarray:
         """Positions of a byte outside quotes."""
         found = np.flatnonzero(self.text == ord(byte))
-        if self.quotes is not None and len(self.quotes):
+        if len(self.quotes):
             found = found[np.searchsorted(self.quotes, found) % 2 == 0]
         return found
 
@@ -112,8 +112,7 @@ def inter_layout(data: bytes, path: str) -> Layout:
     if np.any(counts != counts[0]):
         odd = int(np.argmax(counts != counts[0]))
         raise ValueError(
-            f"{path}:{lines.numbers[odd]}: {counts[odd] + 1} fields where the header has {counts[0] + 1} "
-            "(separated by tabs)"
+            f"{path}:{lines.numbers[odd]}: {counts[odd] + 1} fields where the header has {counts[0] + 1} (separated by tabs)"
         )
     return Layout("inter", "\t", tuple(field.rpartition(":")[0] for field in fields))
 

@@ -18,8 +18,8 @@ ENDINGS = ".csv, .tsv, .inter (each also .gz), .parquet, .npz"
 def write_interactions(interactions: Interactions, path: str | Path) -> Path:
     """Every row, with external ids, in the format that the file's ending names; written whole or not at all.
 
-    `.inter` is RecBole's atomic file. `.npz` is a sparse matrix over the ids themselves, so it needs whole ids from 0 up; time
-    is lost there, with a ValueError rather than silently.
+    `.inter` is RecBole's atomic file. `.npz` is a sparse matrix over the ids themselves, so they must be whole numbers from
+    0 up, and there must be no times.
 
     Raises: ValueError for another ending, and for what the format cannot hold.
     """
@@ -57,8 +57,9 @@ def write_text(frame: pd.DataFrame, path: Path, ending: str) -> None:
         kinds = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
         frame = frame.rename(columns={name: f"{name}:{kinds[name]}" for name in frame.columns})
     for name in frame.columns:  # 881250949, not 881250949.0
-        if frame[name].dtype.kind == "f" and np.all(frame[name] == np.floor(frame[name])) and frame[name].abs().max() < 2**53:
-            frame[name] = frame[name].astype(np.int64)
+        values = frame[name].to_numpy()
+        if values.dtype.kind == "f" and np.all(values == np.floor(values)) and np.abs(values).max() < 2**53:
+            frame[name] = values.astype(np.int64)
     separator = "," if ending == ".csv" else "\t"
     quoting = 3 if ending == ".inter" else 0  # csv.QUOTE_NONE, csv.QUOTE_MINIMAL
 
