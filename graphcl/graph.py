@@ -50,6 +50,8 @@ class Graph:
 
     def with_pairs(self, keep: Tensor) -> Graph:
         """The graph with only the pairs of the mask ``keep`` [E]; every operator is normalised anew by its own degrees."""
+        if keep.dtype != torch.bool or keep.shape != (self.num_pairs,):
+            raise ValueError(f"a mask of {self.num_pairs} pairs is needed, got {keep.dtype} {tuple(keep.shape)}")
         entry = keep[self.pair_of_entry]
         counts = torch.cat([entry.new_zeros(1, dtype=torch.int64), entry.cumsum(0)])
         adj = Sparse(counts[self.adj.rowptr], self.adj.col[entry], self.adj.shape, symmetric=True)

@@ -50,6 +50,8 @@ class LowRank:
         return LowRank(self.right, self.left)
 
     def __matmul__(self, x: Tensor) -> Tensor:
+        if x.ndim != 2 or len(x) != len(self.right):
+            raise ValueError(f"a table of {len(self.right)} rows is needed, got {tuple(x.shape)}")
         return self.left @ (self.right.T @ x)
 
     def rows(self, ids: Tensor) -> LowRank:

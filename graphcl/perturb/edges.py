@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -24,13 +25,18 @@ def _check(fraction: float, name: str) -> None:
         raise ValueError(f"{name} must lie in [0, 1), got {fraction}")
 
 
+def part_of(fraction: float, count: int) -> int:
+    """``floor(fraction * count)`` of the decimal that was written: 0.29 of 100 is 29, where floats say 28.999999999999996."""
+    return math.floor(round(fraction * count, 6))
+
+
 def drop_edges(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
     """Keeps ``floor((1 - fraction) E)`` pairs, both directions of each, normalised by the degrees that are left (SGL-ED).
 
     Source: Wu et al., SIGIR 2021; wujcan/SGL-Torch@c563288.
     """
     _check(fraction, "fraction")
-    kept = int((1 - fraction) * graph.num_pairs)
+    kept = part_of(1 - fraction, graph.num_pairs)
     return graph.with_pairs(_smallest(draw_key(rng), graph.num_pairs, kept, graph.pairs.device))
 
 
@@ -48,8 +54,8 @@ def dropout_edges(graph: Graph, p: float, num_layers: int, rng: torch.Generator)
     """
     _check(p, "p")
     op, adj = graph.ops[0], graph.adj
-    if not isinstance(op, Sparse) or op.values is not None:
-        raise ValueError("dropout_edges needs a graph whose operator is a normalised pattern")
+    if len(graph.ops) > 1 or not isinstance(op, Sparse) or op.values is not None:
+        raise ValueError("dropout_edges needs a graph with one operator, a normalised pattern")
     mirror = _mirror(graph)
 
     def dropped() -> Sparse:

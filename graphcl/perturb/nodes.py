@@ -6,6 +6,7 @@ import torch
 
 from graphcl.graph import Graph
 from graphcl.ops import draw_key, uniform
+from graphcl.perturb.edges import part_of
 
 
 def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
@@ -19,5 +20,5 @@ def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
     for rows in graph.kinds.values():
         numbers = torch.arange(rows.start, rows.stop, device=gone.device)
         draws = uniform(draw_key(rng), numbers)[:, 0]
-        gone[numbers[draws.argsort(stable=True)[: int(fraction * len(numbers))]]] = True
+        gone[numbers[draws.argsort(stable=True)[: part_of(fraction, len(numbers))]]] = True
     return graph.with_pairs(~gone[graph.pairs].any(0))
