@@ -27,13 +27,26 @@ class Epoch:
 
 
 class PlainStep:
-    """Sum the model's terms, differentiate, move. Adam without weight decay, since decay is a term of the loss."""
+    """Sum the model's terms, differentiate, move. Adam without weight decay, since decay is a term of the loss.
 
-    def __init__(self, model: nn.Module, learning_rate: float):
+    The learning rate of epoch n is ``learning_rate * rate_decay ** (n - 1)``, but no less than ``lowest_rate``.
+    """
+
+    def __init__(self, model: nn.Module, learning_rate: float, *, rate_decay: float = 1.0, lowest_rate: float = 0.0):
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+        if not 0 < rate_decay <= 1 or not 0 <= lowest_rate <= learning_rate:
+            raise ValueError(
+                f"rate_decay must lie in (0, 1] and lowest_rate in [0, learning_rate], got {rate_decay} and {lowest_rate}"
+            )
+        self.learning_rate, self.rate_decay, self.lowest_rate = learning_rate, rate_decay, lowest_rate
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+    def start_epoch(self, number: int) -> None:
+        if self.rate_decay < 1:  # else the rate is the optimiser's own, which a caller may have changed
+            for group in self.optimiser.param_groups:
+                group["lr"] = max(self.learning_rate * self.rate_decay ** (number - 1), self.lowest_rate)
 
     def __call__(self, model: nn.Module, inputs: Graph, batch: Batch, rng: torch.Generator) -> Terms:
         self.optimiser.zero_grad(set_to_none=True)
@@ -69,9 +82,12 @@ def fit(
     """
     device = next(model.parameters()).device
     hooks = [m for m in model.modules() if isinstance(m, Part)]
+    schedule = getattr(step, "start_epoch", None)
     for number in range(done + 1, epochs + 1):
         began = time.perf_counter()
         model.train()
+        if schedule is not None:
+            schedule(number)
         for part in hooks:
             part.start_epoch(inputs, number, streams["views"])
         sums: dict[str, Tensor] = {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
-from graphcl.objectives.negatives import InBatch
+from graphcl.objectives.negatives import InBatch, row_numbers
 from graphcl.ops import gather_rows, unit_rows
 
 
@@ -20,7 +20,11 @@ class InfoNCE:
     ``similarity``: "cosine" or "dot". ``negatives``: whose keys are compared with. ``positive_in_denominator``: False is the
     decoupled form. ``clamp``: bounds the positive's ``s / t`` (LightGCL: 5), which also stops its gradient beyond. ``reduction``:
     "mean" or "sum" over anchors, weighted by ``pair.weights`` where given. With several positives an anchor's term is the
-    weighted mean of logs ("each") or the log of the weighted sum ("any"); anchors without positives do not count.
+    weighted mean of logs ("each") or the log of the weighted sum ("any"). Anchors without positives, or without a key to be
+    compared with, do not count.
+
+    At the call, ``key_weights`` [m] multiply ``exp(s / t)`` in the denominator and are constants; ``exclude``, sparse CSR [n, m],
+    names the pairs that are left out of it.
 
     Raises:
         ValueError: a setting outside its range.
@@ -53,54 +57,50 @@ class InfoNCE:
             query, pair.key, pair.positives,
             temperature=self.temperature, key_weights=key_weights, exclude=exclude, normalise=cosine,
         )  # fmt: skip
+        counted = lse != -torch.inf  # there is a key to compare with; NaN stays, to be seen
         if pair.positives.layout == torch.sparse_csr:
-            losses, known = self._several(query, pair, lse, cosine)
+            positive, known = self._several(query, pair, cosine)
+            counted = counted & known
         else:
             keys = pair.key.at(pair.positives)
-            similar = (query * (unit_rows(keys) if cosine else keys)).sum(1) / self.temperature
-            losses, known = lse - self._clamped(similar), None
-        weights = pair.weights if known is None else (known.to(losses.dtype) if pair.weights is None else known * pair.weights)
-        if weights is None:
-            return losses.sum() if self.reduction == "sum" else losses.mean()
+            positive = self._clamped((query * (unit_rows(keys) if cosine else keys)).sum(1) / self.temperature)
+        losses = torch.where(counted, lse - positive, 0.0)
+        weights = counted.to(losses.dtype) if pair.weights is None else counted * pair.weights.to(losses.dtype)
         total = (losses * weights).sum()
         return total if self.reduction == "sum" else total / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
 
     def _clamped(self, similar: Tensor) -> Tensor:
         return similar if self.clamp is None else similar.clamp(-self.clamp, self.clamp)
 
-    def _several(self, query: Tensor, pair: Pair, lse: Tensor, cosine: bool) -> tuple[Tensor, Tensor]:
-        """Loss per anchor and which anchors have a positive, for CSR positives."""
-        counts = pair.positives.crow_indices().diff()
-        rows = torch.repeat_interleave(torch.arange(len(query), device=query.device), counts)
+    def _several(self, query: Tensor, pair: Pair, cosine: bool) -> tuple[Tensor, Tensor]:
+        """For CSR positives: what stands for the positive's ``s / t``, and which anchors have one, both [n]."""
+        rows = row_numbers(pair.positives)
         columns, place = pair.positives.col_indices().unique(return_inverse=True)
         keys = pair.key.at(columns)
         keys = unit_rows(keys) if cosine else keys
         similar = self._clamped((gather_rows(query, rows) * gather_rows(keys, place)).sum(1) / self.temperature)
-        known = counts > 0
         weight = pair.positives.values().to(similar.dtype)
         total = query.new_zeros(len(query)).index_add(0, rows, weight)
-        total = torch.where(known, total, 1.0)
+        known = total > 0
         if self.several == "each":
-            positive = query.new_zeros(len(query)).index_add(0, rows, weight * similar) / total
-        else:
-            top = query.new_full((len(query),), -torch.inf).index_reduce(0, rows, similar.detach(), "amax")
-            top = torch.where(known, top, 0.0)
-            share = query.new_zeros(len(query)).index_add(0, rows, weight * (similar - top[rows]).exp())
-            positive = top + torch.where(known, share, 1.0).log()
-        return torch.where(known, lse - positive, 0.0), known
+            return query.new_zeros(len(query)).index_add(0, rows, weight * similar) / torch.where(known, total, 1.0), known
+        weighed = similar + weight.log()
+        top = query.new_full((len(query),), -torch.inf).index_reduce(0, rows, weighed.detach(), "amax")
+        top = torch.where(known, top, 0.0)
+        share = query.new_zeros(len(query)).index_add(0, rows, (weighed - top[rows]).exp())
+        return top + torch.where(known, share, 1.0).log(), known
 
 
 def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
     """Sparse CSR [n, m] of the pairs in either."""
     if positives.layout == torch.sparse_csr:
-        rows = torch.repeat_interleave(torch.arange(len(positives), device=positives.device), positives.crow_indices().diff())
-        cols = positives.col_indices()
+        rows, cols = row_numbers(positives), positives.col_indices()
     else:
         rows, cols = torch.arange(len(positives), device=positives.device), positives
     if exclude is not None:
-        more = torch.repeat_interleave(torch.arange(exclude.shape[0], device=rows.device), exclude.crow_indices().diff())
-        rows, cols = torch.cat([rows, more]), torch.cat([cols, exclude.col_indices()])
+        rows, cols = torch.cat([rows, row_numbers(exclude)]), torch.cat([cols, exclude.col_indices()])
     flat = (rows * num_keys + cols).unique()
     counts = torch.bincount(flat // num_keys, minlength=len(positives))
     pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return torch.sparse_csr_tensor(pointers, flat % num_keys, torch.ones(len(flat)), size=(len(positives), num_keys))
+    ones = torch.ones(len(flat), device=flat.device)
+    return torch.sparse_csr_tensor(pointers, flat % num_keys, ones, size=(len(positives), num_keys))

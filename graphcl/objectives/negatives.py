@@ -11,11 +11,23 @@ from torch.autograd import Function
 from graphcl.contracts import Keys
 from graphcl.ops import unit_rows
 
+_Entries = tuple[Tensor, Tensor]  # rows and columns of some entries of [n, m]
 
-def _coordinates(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of a sparse CSR tensor's entries."""
-    rows = torch.repeat_interleave(torch.arange(matrix.shape[0], device=matrix.device), matrix.crow_indices().diff())
-    return rows, matrix.col_indices()
+
+def row_numbers(matrix: Tensor) -> Tensor:
+    """The row of each entry of a sparse CSR tensor, int64 [nnz]."""
+    return torch.repeat_interleave(torch.arange(matrix.shape[0], device=matrix.device), matrix.crow_indices().diff())
+
+
+def _places(rows: Tensor, cols: Tensor, columns: Tensor) -> _Entries:
+    """The pairs (rows[e], p) for each entry e and each place p with ``columns[p] == cols[e]``; sorted by e."""
+    order = columns.argsort(stable=True)
+    ranked = columns[order]
+    lowest = torch.searchsorted(ranked, cols)
+    counts = torch.searchsorted(ranked, cols, right=True) - lowest
+    entry = torch.repeat_interleave(torch.arange(len(cols), device=cols.device), counts)
+    nth = torch.arange(len(entry), device=cols.device) - (counts.cumsum(0) - counts)[entry]
+    return rows[entry], order[lowest[entry] + nth]
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,10 @@ class InBatch:
     """The keys that are somebody's positive in this batch, each once (SimCLR's in-batch, one direction).
 
     With index positives the same key may come twice; the second is not a negative of the first, so it is masked by id.
+    Logits beyond ``held_entries`` are computed by tiles and again in the backward, as :class:`AllKeys` does.
     """
+
+    held_entries: int = 2**26  # 256 MiB of float32
 
     def __call__(
         self,
@@ -41,34 +56,28 @@ class InBatch:
         keys = key.at(columns)
         keys = unit_rows(keys) if normalise else keys
         bias = None if key_weights is None else key_weights[columns].log()
-        hidden = None
+        left_out = []
         if not csr and len(columns.unique()) < len(columns):
-            hidden = columns[:, None] == columns[None, :]
-            hidden.fill_diagonal_(False)
+            rows, places = _places(torch.arange(len(columns), device=columns.device), columns, columns)
+            left_out.append((rows[rows != places], places[rows != places]))
         if exclude is not None:
-            if hidden is None:
-                hidden = torch.zeros(len(query), len(keys), dtype=torch.bool, device=query.device)
-            rows, cols = _coordinates(exclude)
-            order = columns.argsort(stable=True)
-            lowest = torch.searchsorted(columns[order], cols)
-            highest = torch.searchsorted(columns[order], cols, right=True)
-            counts = highest - lowest
-            entry = torch.repeat_interleave(torch.arange(len(cols), device=cols.device), counts)
-            place = torch.arange(len(entry), device=cols.device) - (counts.cumsum(0) - counts)[entry] + lowest[entry]
-            hidden[rows[entry], order[place]] = True
-        return _LogSumExp.apply(query, keys, temperature, bias, hidden)
+            left_out.append(_places(row_numbers(exclude), exclude.col_indices(), columns))
+        banned = (torch.cat([r for r, _ in left_out]), torch.cat([p for _, p in left_out])) if left_out else None
+        if len(query) * len(keys) > self.held_entries:
+            return AllKeys()._over(query, keys, temperature, bias, banned)
+        return _LogSumExp.apply(query, keys, temperature, bias, banned)
 
 
 class _LogSumExp(Function):
     """As :class:`_TiledLogSumExp` over few keys: the exponentials [n, m] are kept, and nothing is computed twice."""
 
     @staticmethod
-    def forward(ctx, q, keys, temperature, bias, hidden):
+    def forward(ctx, q, keys, temperature, bias, banned):
         logits = (q / temperature) @ keys.T
         if bias is not None:
             logits += bias
-        if hidden is not None:
-            logits.masked_fill_(hidden, -torch.inf)
+        if banned is not None:
+            logits[banned] = -torch.inf
         top = logits.amax(1, keepdim=True)
         top = torch.where(top.isfinite(), top, 0.0)
         share = logits.sub_(top).exp_()
@@ -104,9 +113,12 @@ class AllKeys:
     ) -> Tensor:
         keys = unit_rows(key.all()) if normalise else key.all()
         bias = None if key_weights is None else key_weights.log()
-        banned = None
-        if exclude is not None:
-            rows, cols = _coordinates(exclude)
+        banned = None if exclude is None else (row_numbers(exclude), exclude.col_indices())
+        return self._over(query, keys, temperature, bias, banned)
+
+    def _over(self, query: Tensor, keys: Tensor, temperature: float, bias: Tensor | None, banned: _Entries | None) -> Tensor:
+        if banned is not None:
+            rows, cols = banned
             by_column = cols.argsort(stable=True)
             banned = (rows[by_column], cols[by_column])
         tile = max(1, self.tile_entries // max(1, len(query)))

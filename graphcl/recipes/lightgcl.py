@@ -11,6 +11,7 @@ training batch; a batch's repeats are told by counts.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from graphcl.encoders.readout import total
 from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
 from graphcl.objectives import AllKeys, InfoNCE
-from graphcl.ops import LowRank, Sparse, truncated_svd
+from graphcl.ops import LowRank, Operator, Sparse, truncated_svd
 from graphcl.perturb.edges import dropout_edges
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
@@ -49,21 +50,27 @@ PRESETS: dict[str, dict] = {}
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
     final = total(first=0)
+    graph = bipartite(data)
     contrast = Contrast(
-        Relayed(svd_view(bipartite(data), config.rank), final),
+        Relayed(svd_view(graph.ops[0], graph.kinds, config.rank), final),
         InfoNCE(config.temperature, "dot", AllKeys(), clamp=config.clamp),
         config.weight,
         rows="all-repeated",
     )
-    change = None
-    if config.dropout:
-        change = lambda graph, rng: dropout_edges(graph, config.dropout, config.num_layers, rng)  # noqa: E731
+    change = edge_dropout(config.dropout, config.num_layers)
     return Model(encoder, final, Ranking(config.decay, "parameters"), [contrast], change=change)
 
 
-def svd_view(graph: Graph, rank: int) -> LowRank:
-    """The rank-``rank`` SVD of the user-item block, as an operator over all nodes."""
-    op, users, items = graph.ops[0], graph.kinds["user"], graph.kinds["item"]
+def edge_dropout(p: float, num_layers: int) -> Callable[[Graph, torch.Generator], Graph] | None:
+    """Value dropout of the main pass's graph, anew for every layer and direction."""
+    if not p:
+        return None
+    return lambda graph, rng: dropout_edges(graph, p, num_layers, rng)
+
+
+def svd_view(op: Operator, kinds: Mapping[str, slice], rank: int) -> LowRank:
+    """The rank-``rank`` SVD of the user-item block of ``op`` [N, N], as an operator over all nodes."""
+    users, items = kinds["user"], kinds["item"]
     assert isinstance(op, Sparse)
     block = Sparse.from_scipy(op.to_scipy()[users, items])
     svd = truncated_svd(block, rank)

@@ -14,7 +14,7 @@ from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Perturb, 
 from graphcl.graph import Graph
 from graphcl.ops import gather_rows
 
-Rows = Literal["positives", "positives-repeated", "all-repeated"]
+Rows = Literal["positives", "positives-repeated", "all", "all-repeated"]
 Anchors = dict[str, tuple[Tensor, Tensor | None]]  # kind -> rows of the graph (each once), how often each counts
 
 
@@ -52,7 +52,7 @@ class Pass:
         self._model, self.inputs, self._batch, self.rng = model, inputs, batch, rng
         self.rows: Mapping[str, Tensor] = {}
         self._anchors: Anchors = {}
-        self._tables: dict[tuple[Layers, Readout], tuple[Tensor, ...]] = {}
+        self._tables: dict[tuple[Layers, Readout], dict[str, Tensor]] = {}
 
     @cached_property
     def main(self) -> Layers:
@@ -79,14 +79,14 @@ class Pass:
     def anchors(self, which: Rows) -> None:
         """Sets the rows that the next view is about.
 
-        "positives": the batch's users and positive items, each once. "positives-repeated": as often as they stand in the batch.
-        "all-repeated": negatives too. Repeats are told by counts: a mean over repeats is a weighted mean over rows.
+        "positives": the batch's users and positive items, each once; "all": negative items too. With "-repeated" they count as
+        often as they stand in the batch, which is told by counts: a mean over repeats is a weighted mean over rows.
         """
         b = self._batch
-        found = {"user": b.users, "item": torch.cat([b.positives, b.negatives]) if which == "all-repeated" else b.positives}
+        found = {"user": b.users, "item": torch.cat([b.positives, b.negatives]) if which.startswith("all") else b.positives}
         for kind, rows in found.items():
             rows, counts = rows.unique(return_counts=True)
-            self._anchors[kind] = (rows, None if which == "positives" else counts.to(self.main[0].dtype))
+            self._anchors[kind] = (rows, counts if which.endswith("-repeated") else None)
         self.rows = {kind: rows for kind, (rows, _) in self._anchors.items()}
 
     def pairs(self, query: tuple[Layers, Readout], key: tuple[Layers, Readout]) -> tuple[Pair, ...]:
@@ -95,7 +95,7 @@ class Pass:
         for number, (kind, (rows, weights)) in enumerate(self._anchors.items()):
             span = self.inputs.kinds[kind]
             positives = rows - span.start
-            side = _Side(*key, keys[number], positives, span, lambda number=number: self._all(*key)[number])  # type: ignore[misc]
+            side = _Side(*key, keys[number], positives, span, lambda kind=kind: self._all(*key)[kind])  # type: ignore[misc]
             out.append(Pair(queries[number], side, positives, kind, weights))
         return tuple(out)
 
@@ -107,12 +107,13 @@ class Pass:
             near = readout(layers.at(rows))
         return near.split([len(r) for r, _ in self._anchors.values()])
 
-    def _all(self, layers: Layers, readout: Readout) -> tuple[Tensor, ...]:
+    def _all(self, layers: Layers, readout: Readout) -> dict[str, Tensor]:
         """The whole table by kinds; one split, so that its backward is one concatenation."""
         name = (layers, readout)
         if name not in self._tables:
-            sizes = [span.stop - span.start for span in self.inputs.kinds.values()]
-            self._tables[name] = readout(layers).split(sizes)
+            kinds = sorted(self.inputs.kinds.items(), key=lambda item: item[1].start)
+            parts = readout(layers).split([span.stop - span.start for _, span in kinds])
+            self._tables[name] = {kind: part for (kind, _), part in zip(kinds, parts, strict=True)}
         return self._tables[name]
 
 
@@ -160,6 +161,9 @@ class Model(nn.Module):
         self.encoder, self.readout, self.task = encoder, readout, task
         self.perturb, self.change = perturb, change
         self.contrasts = nn.ModuleList(contrasts)
+        names = [c.name for c in contrasts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"contrasts need different names, got {', '.join(names)}: a loss term is kept under each")
 
     def losses(self, inputs: Graph, batch: Batch, rng: torch.Generator) -> Terms:
         forward = Pass(self, inputs, batch, rng)

@@ -1,9 +1,13 @@
-"""The recommendation task of every graph recipe: BPR and one of three decays."""
+"""The recommendation task of every graph recipe: a pairwise loss and one of three decays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
 
 from graphcl.contracts import Terms
 from graphcl.encoders.readout import layer
@@ -15,7 +19,7 @@ Decay = Literal["input", "output", "parameters"]
 
 @dataclass(frozen=True)
 class Ranking:
-    """BPR on the readout, plus ``weight`` times a decay:
+    """``loss`` of the triples' readout (BPR), plus ``weight`` times a decay:
 
     "input":      0.5 (|u0|^2 + |i0|^2 + |j0|^2) / B on layer 0 of the triples (LightGCN, SGL);
     "output":     (|U|_F + |I|_F) / B, Frobenius norms *not squared*, on the final rows of users and positives (SELFRec);
@@ -24,18 +28,24 @@ class Ranking:
 
     weight: float
     decay: Decay = "input"
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] = bpr  # users, positives, negatives [B, d] -> scalar
+    name: str = "bpr"  # of the term
+
+    def __post_init__(self) -> None:
+        if self.decay not in get_args(Decay):
+            raise ValueError(f"decay must be one of {', '.join(get_args(Decay))}, got {self.decay!r}")
 
     def __call__(self, forward: Pass, model: Model) -> Terms:
         rows = forward.triple(model.readout)
-        terms: Terms = {"bpr": bpr(*rows)}
+        terms: Terms = {self.name: self.loss(*rows)}
         if self.weight:
             terms["decay"] = self.weight * self._decay(forward, model, rows)
         return terms
 
-    def _decay(self, forward: Pass, model: Model, rows: Triple):
+    def _decay(self, forward: Pass, model: Model, rows: Triple) -> Tensor:
         count = len(rows.users)
         if self.decay == "input":
-            return sum(r.square().sum() for r in forward.triple(layer(0))) / (2 * count)
+            return torch.stack([r.square().sum() for r in forward.triple(layer(0))]).sum() / (2 * count)
         if self.decay == "output":
             return (rows.users.norm() + rows.positives.norm()) / count
-        return sum(p.square().sum() for p in model.parameters())
+        return torch.stack([p.square().sum() for p in model.parameters()]).sum()

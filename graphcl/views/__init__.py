@@ -2,5 +2,6 @@
 
 from graphcl.views.cross_layer import CrossLayer as CrossLayer
 from graphcl.views.relayed import Relayed as Relayed
+from graphcl.views.relayed_layers import RelayedLayers as RelayedLayers
 from graphcl.views.two_inputs import TwoInputs as TwoInputs
 from graphcl.views.two_noises import TwoNoises as TwoNoises

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphcl.contracts import Forward, Layers, Pair, Readout
 from graphcl.ops import Operator
 
 
-@dataclass(frozen=True)
 class Relayed:
     """Each main layer, one hop further through ``op`` (a truncated SVD: LightGCL) instead of through the graph.
 
@@ -17,11 +14,13 @@ class Relayed:
     Source: LightGCL, Cai et al., ICLR 2023; HKUDS/LightGCL@5590453.
     """
 
-    op: Operator
-    readout: Readout
     passes = 0
+
+    def __init__(self, op: Operator, readout: Readout):
+        self.op, self.readout = op, readout
 
     def __call__(self, forward: Forward) -> tuple[Pair, ...]:
         main = forward.main
+        self.op = self.op.to(main[0].device)  # copies once: an operator is no buffer, so moving the model leaves it behind
         relayed = Layers((main[0], *(self.op @ h for h in main.each[:-1])))
         return forward.pairs((relayed, self.readout), (main, self.readout))
