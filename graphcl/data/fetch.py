@@ -22,9 +22,7 @@ TIMEOUT = 30.0  # seconds without a byte
 Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all if known
 
 
-def fetch(
-    name: str, *, root: str | Path | None = None, progress: Progress | None = None, base_url: str | None = None
-) -> Path:
+def fetch(name: str, *, root: str | Path | None = None, progress: Progress | None = None, base_url: str | None = None) -> Path:
     """Download the files of a registered data set that are nowhere to be found yet; returns the folder they are in.
 
     `root`: the folder that holds `<group>/<name>`, by default the download cache. With `root` given, only files there count
@@ -36,19 +34,18 @@ def fetch(
     config = find(name)
     target = Path(root if root is not None else cache_root()) / config.group / config.name
     places = [target] if root is not None else search_path(config)
-    folder = target
+    found: list[Path] = []
     for role, accepted in config.files.items():
         here = next((place / file.name for place in places for file in accepted if (place / file.name).is_file()), None)
         if here is not None:
-            folder = here.parent if here.parent != target and folder == target and not target.exists() else folder
+            found.append(here.parent)
             continue
         file = next((file for file in accepted if file.url or base_url), None)
         if file is None:
             raise FileNotFoundError(absent(config, role))
-        folder = target
         url = f"{base_url.rstrip('/')}/{file.name}" if base_url else file.url
         download(url, target / file.name, config, file, progress)
-    return folder
+    return found[0] if len(found) == len(config.files) else target
 
 
 def download(url: str, path: Path, config: DatasetConfig, file: DataFile, progress: Progress | None = None) -> None:
@@ -74,9 +71,12 @@ def download(url: str, path: Path, config: DatasetConfig, file: DataFile, progre
         if total is not None and done != total:
             raise ConnectionError(f"it broke off after {done:,} of {total:,} bytes; run it again to go on from there")
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after what we have: the part is whole, or not of this file
-            verify_part(part, path, url, file)
-            return
+        if error.code == 416:  # there is nothing after what we have: the part is whole, or of another file
+            if error.headers.get("Content-Range") == f"bytes */{done}":
+                verify_part(part, path, url, file)
+                return
+            part.unlink()
+            raise ConnectionError(failed(config, file, path, url, "a part of another file was here; run it again")) from None
         raise ConnectionError(failed(config, file, path, url, f"{error.code} {error.reason}")) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error

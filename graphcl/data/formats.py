@@ -181,9 +181,7 @@ def read_npz(path: Path) -> Columns:
             raise
         raise ValueError(f"{path}: not a sparse matrix saved by scipy.sparse.save_npz ({error})") from None
     if len(matrix.row) and (
-        min(matrix.row.min(), matrix.col.min()) < 0
-        or matrix.row.max() >= matrix.shape[0]
-        or matrix.col.max() >= matrix.shape[1]
+        min(matrix.row.min(), matrix.col.min()) < 0 or matrix.row.max() >= matrix.shape[0] or matrix.col.max() >= matrix.shape[1]
     ):
         raise ValueError(f"{path}: the matrix has entries outside its shape {matrix.shape}")
     stored = matrix.data != 0

@@ -227,7 +227,8 @@ def made_of(name: str, parts: dict[str, Interactions], making: dict[str, Any]) -
 def is_inside(valid: Interactions, train: Interactions) -> bool:
     """Whether every validation pair stands in train too, told before the two share a vocabulary."""
     shared_valid, shared_train = over_one_vocabulary([valid, train])
-    assert shared_valid is not None and shared_train is not None
+    assert shared_valid is not None
+    assert shared_train is not None
     return bool(inside(shared_valid, shared_train).all())
 
 

@@ -84,9 +84,7 @@ def held_out(sizes: np.ndarray, ratios: tuple[float, float, float]) -> tuple[np.
     return counts[1], counts[0]
 
 
-def last_of_each_user(
-    users: np.ndarray, order_by: tuple[np.ndarray, ...], valid: np.ndarray, test: np.ndarray
-) -> np.ndarray:
+def last_of_each_user(users: np.ndarray, order_by: tuple[np.ndarray, ...], valid: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Parts [P]: of each user's pairs, sorted by the keys (the first counts most), the last `test[user]` are test and the
     `valid[user]` before them validation."""
     order = np.lexsort((*reversed(order_by), users))

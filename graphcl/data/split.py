@@ -92,8 +92,8 @@ def split(
         with_valid = shares[rules.VALID] > 0
     of_row = parts[pairs.of_row]
     named = {name: interactions.take(of_row == part) for part, name in enumerate(("train", "valid", "test"))}
-    for name, part in named.items():
-        if not len(part) and (name != "valid" or with_valid):
+    for name in ("test", "train", "valid"):
+        if not len(named[name]) and (name != "valid" or with_valid):
             raise ValueError(
                 f"{interactions.name}: split rule {rule!r} leaves no {name} rows out of {len(interactions)}; "
                 f"change the ratios or cuts{', or hold out no validation part' if name == 'valid' else ''}"
@@ -145,9 +145,7 @@ def split_files(
         wanted = shared["valid_inside"]
         strange = int((~inside(wanted, train)).sum())
         if strange:
-            raise ValueError(
-                f"{name}: {strange} of {len(wanted)} validation rows are not in train, so they are not inside it"
-            )
+            raise ValueError(f"{name}: {strange} of {len(wanted)} validation rows are not in train, so they are not inside it")
         chosen = inside(train, wanted)
         train, valid, rule = train.take(~chosen), train.take(chosen), "files, valid inside train"
     elif carve > 0:
