@@ -25,10 +25,11 @@ def uniformity(x: Tensor, t: float = 2, block: int = 2048) -> Tensor:
     n = len(x)
     if n < 2:
         raise ValueError(f"uniformity needs at least two rows, got {n}")
+    squares = x.square().sum(1)  # 1, but 0 for a zero row
     parts = []
     for start in range(0, n, block):
         rows = x[start : start + block]
-        logits = t * (2 * rows @ x.T - 2)  # -t |a - b|^2 for unit rows
+        logits = t * (2 * rows @ x.T - squares[start : start + block, None] - squares)  # -t |a - b|^2
         own = torch.arange(len(rows), device=x.device)
         later = torch.arange(n, device=x.device)[None, :] > (start + own)[:, None]
         parts.append(logits.masked_fill(~later, -torch.inf).flatten().logsumexp(0))
@@ -48,5 +49,7 @@ class AlignUniform:
     def __call__(self, pair: Pair) -> Tensor:
         if pair.positives.layout == torch.sparse_csr:
             raise ValueError("AlignUniform needs one positive a query, got a sparse matrix of them")
+        if pair.weights is not None:
+            raise ValueError('AlignUniform counts every row once, got weights; give its Contrast rows="positives" or "all"')
         keys = pair.key.at(pair.positives)
         return alignment(pair.query, keys) + self.gamma * (uniformity(pair.query, self.t) + uniformity(keys, self.t)) / 2

@@ -85,7 +85,7 @@ class InfoNCE:
         if self.several == "each":
             return query.new_zeros(len(query)).index_add(0, rows, weight * similar) / torch.where(known, total, 1.0), known
         weighed = similar + weight.log()
-        top = query.new_full((len(query),), -torch.inf).index_reduce(0, rows, weighed.detach(), "amax")
+        top = query.new_full((len(query),), -torch.inf).scatter_reduce(0, rows, weighed.detach(), "amax")
         top = torch.where(known, top, 0.0)
         share = query.new_zeros(len(query)).index_add(0, rows, (weighed - top[rows]).exp())
         return top + torch.where(known, share, 1.0).log(), known
@@ -103,4 +103,4 @@ def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
     counts = torch.bincount(flat // num_keys, minlength=len(positives))
     pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     ones = torch.ones(len(flat), device=flat.device)
-    return torch.sparse_csr_tensor(pointers, flat % num_keys, ones, size=(len(positives), num_keys))
+    return torch.sparse_csr_tensor(pointers, flat % num_keys, ones, size=(len(positives), num_keys), check_invariants=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from graphcl.contracts import Keys
 from graphcl.ops import unit_rows
@@ -35,10 +36,11 @@ class InBatch:
     """The keys that are somebody's positive in this batch, each once (SimCLR's in-batch, one direction).
 
     With index positives the same key may come twice; the second is not a negative of the first, so it is masked by id.
-    Logits beyond ``held_entries`` are computed by tiles and again in the backward, as :class:`AllKeys` does.
+    Where there are more logits than ``held_entries``, they are computed by tiles and again in the backward, as :class:`AllKeys` does.
     """
 
     held_entries: int = 2**26  # 256 MiB of float32
+    tile_entries: int = 2**20
 
     def __call__(
         self,
@@ -64,7 +66,7 @@ class InBatch:
             left_out.append(_places(row_numbers(exclude), exclude.col_indices(), columns))
         banned = (torch.cat([r for r, _ in left_out]), torch.cat([p for _, p in left_out])) if left_out else None
         if len(query) * len(keys) > self.held_entries:
-            return AllKeys()._over(query, keys, temperature, bias, banned)
+            return _tiled(query, keys, temperature, bias, banned, self.tile_entries)
         return _LogSumExp.apply(query, keys, temperature, bias, banned)
 
 
@@ -87,6 +89,7 @@ class _LogSumExp(Function):
         return top[:, 0] + total.log()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         q, keys, share, total = ctx.saved_tensors
         # An anchor without any key has total 0, lse -inf and no gradient.
@@ -114,24 +117,25 @@ class AllKeys:
         keys = unit_rows(key.all()) if normalise else key.all()
         bias = None if key_weights is None else key_weights.log()
         banned = None if exclude is None else (row_numbers(exclude), exclude.col_indices())
-        return self._over(query, keys, temperature, bias, banned)
+        return _tiled(query, keys, temperature, bias, banned, self.tile_entries)
 
-    def _over(self, query: Tensor, keys: Tensor, temperature: float, bias: Tensor | None, banned: _Entries | None) -> Tensor:
-        if banned is not None:
-            rows, cols = banned
-            by_column = cols.argsort(stable=True)
-            banned = (rows[by_column], cols[by_column])
-        tile = max(1, self.tile_entries // max(1, len(query)))
-        return _TiledLogSumExp.apply(query, keys, temperature, bias, banned, tile)
+
+def _tiled(
+    query: Tensor, keys: Tensor, temperature: float, bias: Tensor | None, banned: _Entries | None, tile_entries: int
+) -> Tensor:
+    if banned is not None:
+        rows, cols = banned
+        by_column = cols.argsort(stable=True)
+        banned = (rows[by_column], cols[by_column])
+    return _TiledLogSumExp.apply(query, keys, temperature, bias, banned, max(1, tile_entries // max(1, len(query))))
 
 
 class _TiledLogSumExp(Function):
     """lse[i] = log sum_j exp(<q_i, k_j> / t + bias_j) over the keys j that are not banned for i."""
 
     @staticmethod
-    def _logits(q, keys, temperature, bias, banned, start, stop):
-        logits = q @ keys[start:stop].T
-        logits /= temperature
+    def _logits(scaled, keys, bias, banned, start, stop):
+        logits = scaled @ keys[start:stop].T
         if bias is not None:
             logits += bias[start:stop]
         if banned is not None:
@@ -143,24 +147,27 @@ class _TiledLogSumExp(Function):
     @staticmethod
     def forward(ctx, q, keys, temperature, bias, banned, tile):
         lse = q.new_full((len(q),), -torch.inf)
+        scaled = q / temperature
         for start in range(0, len(keys), tile):
-            logits = _TiledLogSumExp._logits(q, keys, temperature, bias, banned, start, min(start + tile, len(keys)))
+            logits = _TiledLogSumExp._logits(scaled, keys, bias, banned, start, min(start + tile, len(keys)))
             lse = torch.logaddexp(lse, logits.logsumexp(1))
         ctx.save_for_backward(q, keys, lse)
         ctx.rest = temperature, bias, banned, tile
         return lse
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         q, keys, lse = ctx.saved_tensors
         temperature, bias, banned, tile = ctx.rest
         # An anchor without any key has lse -inf and no gradient.
         shift = torch.where(lse.isfinite(), lse, 0.0)[:, None]
         scale = (grad / temperature)[:, None]
+        scaled = q / temperature
         grad_q, grad_keys = torch.zeros_like(q), torch.empty_like(keys)
         for start in range(0, len(keys), tile):
             stop = min(start + tile, len(keys))
-            share = _TiledLogSumExp._logits(q, keys, temperature, bias, banned, start, stop)
+            share = _TiledLogSumExp._logits(scaled, keys, bias, banned, start, stop)
             share = share.sub_(shift).exp_().mul_(scale)  # [n, tile] d lse / d logit, times what flows in
             grad_q.addmm_(share, keys[start:stop])
             torch.mm(share.T, q, out=grad_keys[start:stop])

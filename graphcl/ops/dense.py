@@ -41,5 +41,10 @@ def row_norm(x: Tensor) -> Tensor:  # [n, d] -> [n, 1]
 
 
 def unit_rows(x: Tensor, floor: float = 1e-12) -> Tensor:  # [n, d]
-    """Rows of length one; a zero row stays zero."""
-    return x / row_norm(x).clamp_min(floor)
+    """Rows of length one. A row shorter than ``floor`` has no direction: it becomes zero, and so does its gradient.
+
+    (Dividing by ``max(length, floor)`` instead lets a zero row's gradient through 1e12 times enlarged, and where it meets
+    its own negative in a residual layer nothing else in the sum survives rounding.)
+    """
+    length = row_norm(x)
+    return x / length.masked_fill(length < floor, torch.inf)

@@ -1,0 +1,195 @@
+"""InfoNCE against a loop over anchors in float64, values and gradients."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from graphcl.contracts import Pair
+from graphcl.objectives import AllKeys, InBatch, InfoNCE
+from tests.objectives.dense import Table, csr, infonce, reduced, table
+
+POSITIVES = torch.tensor([4, 0, 6, 2, 5])  # one key of seven for each of five anchors
+ONE_HOT = torch.nn.functional.one_hot(POSITIVES, 7).double()
+IN_BATCH = ONE_HOT.any(0).expand(5, 7)
+ALL = torch.ones(5, 7, dtype=torch.bool)
+SEVERAL = torch.tensor(
+    [
+        [1.0, 0, 0, 2, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0],  # an anchor without a positive
+        [0, 0.5, 0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0, 3],
+        [0, 0, 0, 0, 0, 0, 1],
+    ],
+    dtype=torch.float64,
+)
+
+
+def agree(objective, pair: Pair, expected, query, key, **options) -> None:
+    got = objective(pair, **options)
+    assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    grads, slow = (torch.autograd.grad(loss, (query, key), retain_graph=True) for loss in (got, expected))
+    for mine, theirs in zip(grads, slow, strict=True):
+        assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize(("negatives", "among"), [(InBatch(), IN_BATCH), (AllKeys(8), ALL)], ids=["batch", "all"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_one_positive_each(similarity, negatives, among, reduction):
+    query, key = table(5, 4, 0), table(7, 4, 1)
+    terms = infonce(query, key, ONE_HOT, among, temperature=0.3, cosine=similarity == "cosine")
+    objective = InfoNCE(0.3, similarity, negatives, reduction=reduction)
+    agree(objective, Pair(query, Table(key), POSITIVES), reduced(terms, reduction=reduction), query, key)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_count_as_repeats(reduction):
+    """An anchor of weight 3 is the same anchor written three times over; its key stays one key."""
+    query, key = table(5, 4, 2), table(7, 4, 3)
+    repeats = torch.tensor([3, 1, 0, 2, 1])
+    objective = InfoNCE(0.3, reduction=reduction)
+    weighted = objective(Pair(query, Table(key), POSITIVES, weights=repeats))
+    terms = infonce(query, key, ONE_HOT, IN_BATCH, temperature=0.3)
+    repeated = [term for term, times in zip(terms, repeats.tolist(), strict=True) for _ in range(times)]
+    assert_close(weighted, reduced(repeated, reduction=reduction), rtol=1e-12, atol=0)
+
+
+def test_clamped_positive_has_no_gradient_beyond():
+    """Dot products of 10 / .5 = 20 > 5: only the denominator pulls at that anchor. The other, at 2, keeps its gradient."""
+    query = torch.tensor([[10.0, 0.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    key = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    pair = Pair(query, Table(key), torch.tensor([0, 1]))
+    objective = InfoNCE(0.5, "dot", AllKeys(), clamp=5.0)
+    terms = infonce(query, key, torch.eye(2), torch.ones(2, 2, dtype=torch.bool), temperature=0.5, cosine=False, clamp=5.0)
+    agree(objective, pair, reduced(terms), query, key)
+    # By hand: anchor 0 is at 20 for its own key, 0 for the other, so its row gains 1/t * softmax * key, halved by the mean.
+    (grad,) = torch.autograd.grad(objective(pair), query)
+    share = math.exp(20) / (math.exp(20) + 1)
+    assert_close(grad[0], torch.tensor([2 * share / 2, 2 * (1 - share) / 2], dtype=torch.float64))
+    (without,) = torch.autograd.grad(InfoNCE(0.5, "dot", AllKeys())(pair), query)
+    assert without[0].abs().max() < 1e-6  # unclamped, an anchor that has been learned is left in peace
+
+
+@pytest.mark.parametrize("several", ["each", "any"])
+@pytest.mark.parametrize(
+    ("negatives", "among"), [(InBatch(), (SEVERAL > 0).any(0).expand(5, 7)), (AllKeys(10), ALL)], ids=["batch", "all"]
+)
+def test_several_positives_with_weights(several, negatives, among):
+    query, key = table(5, 4, 4), table(7, 4, 5)
+    terms = infonce(query, key, SEVERAL, among, temperature=0.4, several=several)
+    assert [t is None for t in terms] == [False, True, False, False, False]
+    objective = InfoNCE(0.4, negatives=negatives, several=several)
+    agree(objective, Pair(query, Table(key), csr(SEVERAL)), reduced(terms), query, key)
+    weights = torch.tensor([2.0, 9.0, 1.0, 0.5, 1.0], dtype=torch.float64)
+    agree(
+        objective, Pair(query, Table(key), csr(SEVERAL), weights=weights), reduced(terms, weights.tolist()), query, key
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("several", ["each", "any"])
+def test_a_stored_positive_of_weight_zero_is_none(several):
+    """Counted entries instead of weights: 0 / 0 made the loss NaN."""
+    query, key = table(2, 4, 6), table(3, 4, 7)
+    stored = torch.sparse_csr_tensor(
+        [0, 1, 3], [1, 0, 2], torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64), size=(2, 3), check_invariants=True
+    )
+    terms = infonce(query, key, stored.to_dense(), torch.ones(2, 3, dtype=torch.bool), temperature=0.4, several=several)
+    objective = InfoNCE(0.4, negatives=AllKeys(), several=several)
+    agree(objective, Pair(query, Table(key), stored), reduced(terms), query, key)
+
+
+def test_several_at_a_cold_temperature():
+    """ "any" adds exponentials of up to 1000."""
+    query, key = table(5, 4, 8), table(7, 4, 9)
+    objective = InfoNCE(1e-3, negatives=AllKeys(), several="any")
+    terms = infonce(query, key, SEVERAL, ALL, temperature=1e-3, several="any")
+    agree(objective, Pair(query, Table(key), csr(SEVERAL)), reduced(terms), query, key)
+
+
+@pytest.mark.parametrize("negatives", [InBatch(), AllKeys(9)], ids=["batch", "all"])
+def test_exclusions_and_key_weights(negatives):
+    query, key = table(5, 4, 10), table(7, 4, 11)
+    banned = torch.zeros(5, 7)
+    banned[0, 0] = banned[0, 6] = banned[3, 1] = banned[4, 4] = 1
+    weights = torch.tensor([0.5, 1.0, 2.0, 1.0, 0.25, 3.0, 1.0], dtype=torch.float64)
+    among = (IN_BATCH if isinstance(negatives, InBatch) else ALL) & (banned == 0)
+    terms = infonce(query, key, ONE_HOT, among, temperature=0.3, key_weights=weights)
+    pair = Pair(query, Table(key), POSITIVES)
+    objective = InfoNCE(0.3, negatives=negatives)
+    agree(objective, pair, reduced(terms), query, key, key_weights=weights, exclude=csr(banned))
+
+
+@pytest.mark.parametrize("negatives", [InBatch(), AllKeys(9)], ids=["batch", "all"])
+@pytest.mark.parametrize("banned", [None, torch.eye(5, 7)], ids=["", "more excluded"])
+def test_positive_outside_the_denominator(negatives, banned):
+    query, key = table(5, 4, 12), table(7, 4, 13)
+    among = (IN_BATCH if isinstance(negatives, InBatch) else ALL) & (ONE_HOT == 0)
+    if banned is not None:
+        among = among & (banned == 0)
+    terms = infonce(query, key, ONE_HOT, among, temperature=0.3)
+    objective = InfoNCE(0.3, negatives=negatives, positive_in_denominator=False)
+    options = {} if banned is None else {"exclude": csr(banned)}
+    agree(objective, Pair(query, Table(key), POSITIVES), reduced(terms), query, key, **options)
+
+
+def test_several_positives_outside_the_denominator():
+    query, key = table(5, 4, 14), table(7, 4, 15)
+    terms = infonce(query, key, SEVERAL, SEVERAL == 0, temperature=0.3)
+    objective = InfoNCE(0.3, negatives=AllKeys(), positive_in_denominator=False)
+    agree(objective, Pair(query, Table(key), csr(SEVERAL)), reduced(terms), query, key)
+
+
+def test_anchor_with_nobody_to_compare_with():
+    """One anchor in the batch and its positive not in the denominator: the loss was -inf."""
+    query, key = table(1, 4, 16), table(3, 4, 17)
+    loss = InfoNCE(0.3, positive_in_denominator=False)(Pair(query, Table(key), torch.tensor([1])))
+    assert loss.item() == 0
+    for grad in torch.autograd.grad(loss, (query, key)):
+        assert_close(grad, torch.zeros_like(grad))
+
+
+def test_a_key_twice_is_no_negative_of_itself():
+    query, key = table(4, 4, 18), table(3, 4, 19)
+    positives = torch.tensor([2, 0, 2, 2])
+    terms = []
+    for i, own in enumerate(positives.tolist()):
+        # Other anchors' keys that are another node, as often as they come, and the own key once.
+        row = [own] + [j for j in positives.tolist() if j != own]
+        logits = torch.stack([torch.cosine_similarity(query[i], key[j], dim=0) / 0.2 for j in row])
+        terms.append(torch.logsumexp(logits, 0) - logits[0])
+    agree(InfoNCE(0.2), Pair(query, Table(key), positives), torch.stack(terms).mean(), query, key)
+
+
+def test_zero_rows_are_finite_and_pull_nowhere():
+    """A node without edges has a zero row after one layer. Dividing by max(length, 1e-12) enlarged its gradient 1e12 times."""
+    query, key = table(5, 4, 20), table(7, 4, 21)
+    with torch.no_grad():
+        query[1], key[2], key[4] = 0, 0, 0
+    terms = infonce(query, key, ONE_HOT, ALL, temperature=0.3)
+    got = InfoNCE(0.3, negatives=AllKeys())(Pair(query, Table(key), POSITIVES))
+    assert_close(got, reduced(terms), rtol=1e-12, atol=0)
+    of_query, of_key = torch.autograd.grad(got, (query, key))
+    assert of_query[1].abs().max() == 0
+    assert of_key[[2, 4]].abs().max() == 0
+    assert of_query.isfinite().all()
+    assert of_key.isfinite().all()
+
+
+@pytest.mark.parametrize("negatives", [InBatch(), AllKeys(9)], ids=["batch", "all"])
+def test_a_diverged_table_is_not_hidden(negatives):
+    """Anchors without keys are left out; an anchor whose log-sum-exp is NaN must not be."""
+    query, key = table(5, 4, 22), table(7, 4, 23)
+    with torch.no_grad():
+        query[0, 0] = torch.nan
+    assert InfoNCE(0.3, negatives=negatives)(Pair(query, Table(key), POSITIVES)).isnan()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"similarity": "l2"},
+              {"reduction": "none"}, {"several": "all"}],
+)  # fmt: skip
+def test_refuses(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        InfoNCE(**{"temperature": 0.2, **wrong})
