@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 BLOCK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
 
-Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all if known
+Progress = Callable[[int], object]  # is told of each block how many bytes came, as tqdm's update is
 
 
 def fetch(name: str, *, root: str | Path | None = None, progress: Progress | None = None, base_url: str | None = None) -> Path:
@@ -67,7 +67,7 @@ def download(url: str, path: Path, config: DatasetConfig, file: DataFile, progre
                     out.write(block)
                     done += len(block)
                     if progress:
-                        progress(file.name, done, total)
+                        progress(len(block))
         if total is not None and done != total:
             raise ConnectionError(f"it broke off after {done:,} of {total:,} bytes; run it again to go on from there")
     except urllib.error.HTTPError as error:

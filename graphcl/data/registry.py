@@ -144,7 +144,7 @@ def load(
         found = {"users": distinct(whole.users), "items": distinct(whole.items)}
         found |= {f"split_{name}": len(part) for name, part in made.parts.items()}
         check_counts(config, found, SPLIT_COUNTS)
-    return replace(made, name=config.full_name, kind=config.group, citation=config.citation)
+    return replace(made, name=config.name, kind=config.group, citation=config.citation)
 
 
 def configured(source: str | Path) -> DatasetConfig | None:
