@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numba
 import numpy as np
 import torch
@@ -39,7 +41,9 @@ class Sparse:
     ):
         n, m = shape
         if len(rowptr) != n + 1 or int(rowptr[-1]) != len(col):
-            raise ValueError(f"{len(rowptr)} row pointers, the last of them {rowptr[-1:].tolist()}, do not fit {shape} and {len(col)} edges")
+            raise ValueError(
+                f"{len(rowptr)} row pointers, the last of them {rowptr[-1:].tolist()}, do not fit {shape} and {len(col)} edges"
+            )
         if len(col) and not 0 <= int(col.min()) <= int(col.max()) < m:  # the kernels check no bounds
             raise ValueError(f"columns must lie in 0..{m - 1}, got {int(col.min())}..{int(col.max())}")
         if values is not None and len(values) != len(col):
@@ -60,7 +64,9 @@ class Sparse:
     def from_scipy(cls, matrix, *, dtype: torch.dtype = torch.float32) -> Sparse:
         """From any SciPy matrix; repeated entries add up, values are kept unless all are one."""
         csr = sparse.csr_matrix(matrix)
-        csr.sum_duplicates()
+        if not csr.has_canonical_format:
+            csr = csr.copy()  # it may share the caller's arrays
+            csr.sum_duplicates()
         if csr.shape[1] > np.iinfo(np.int32).max:
             raise ValueError(f"{csr.shape[1]} columns do not fit 32-bit indices")
         values = None if bool((csr.data == 1).all()) else torch.from_numpy(csr.data.copy()).to(dtype)
@@ -83,6 +89,14 @@ class Sparse:
     @property
     def nnz(self) -> int:
         return len(self.col)
+
+    @cached_property
+    def _sorted(self) -> bool:
+        """Columns rise within each row."""
+        falls = torch.zeros(self.nnz + 1, dtype=torch.bool, device=self.col.device)
+        falls[1:-1] = self.col[1:] < self.col[:-1]
+        falls[self.rowptr] = False  # from one row to the next they may fall
+        return not bool(falls.any())
 
     def degrees(self) -> Tensor:  # [n] int64
         return self.rowptr.diff()
@@ -190,7 +204,11 @@ class Sparse:
             num_rows, chunks, numbers = self.shape[0], self._chunks, self.rowptr[:0].numpy()
         else:
             work = np.concatenate([[0], np.cumsum((self.rowptr[ids + 1] - self.rowptr[ids]).numpy())])
-            num_rows, chunks, numbers = len(ids), kernels.equal_chunks(work, _CHUNKS_PER_THREAD * numba.get_num_threads()), ids.numpy()
+            num_rows, chunks, numbers = (
+                len(ids),
+                kernels.equal_chunks(work, _CHUNKS_PER_THREAD * numba.get_num_threads()),
+                ids.numpy(),
+            )
         y = torch.empty((num_rows, x.shape[1]), dtype=x.dtype)
         kernel = kernels.product(x.shape[1], self.values is not None, eps != 0, ids is not None)
         kernel(
@@ -267,8 +285,8 @@ class _Product(Function):
             return None, None, None, None, None
         if ids is None:
             back = op.T @ grad
-        elif grad.device.type == "cpu" and not torch.is_grad_enabled():
+        elif grad.device.type == "cpu" and op._sorted and not torch.is_grad_enabled():
             back = op._rows_adjoint(grad, ids)
-        else:  # a second derivative is asked for, or another device
+        else:  # unsorted columns, another device, or a second derivative is asked for
             back = op.select(ids).T @ grad
         return None, back, None, None, None
