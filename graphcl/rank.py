@@ -1,4 +1,7 @@
-"""Full ranking by tiles: score a block of users, leave out what they have seen, keep the k best. Nothing [U, I] is ever held."""
+"""Full ranking by tiles: score a block of users, leave out what they have seen, keep the k best.
+
+Nothing [U, I] is ever held.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from graphcl import metrics as definitions
 if TYPE_CHECKING:
     from graphcl.contracts import Scorer
 
-# Scores of one tile. On CPU 2^22 floats are 16 MB: product and selection find the tile in the last cache level, and malloc hands
-# the same pages back for the next one (above 32 MB it maps fresh pages each time).
+# Scores of one tile. On CPU 2^22 floats are 16 MB: product and selection find the tile in the last cache level, and malloc
+# hands the same pages back for the next one (above 32 MB it maps fresh pages each time).
 TILE_CPU, TILE_DEVICE = 2**22, 2**28
 DEFAULT_METRICS = ("recall", "ndcg", "precision", "hr", "mrr", "map", *definitions.EXPOSURE)
 
@@ -175,7 +178,8 @@ def _ranked(
         if scores.shape != (rows.stop - rows.start, scorer.num_items):
             asked = f"{rows.stop - rows.start} users and {scorer.num_items} items"
             raise ValueError(f"the scorer gave {tuple(scores.shape)} for {asked}")
-        items, best = (_select_cpu if scores.device.type == "cpu" else _select_torch)(scores.float(), k, left_out, owners[rows])
+        select = _select_cpu if scores.device.type == "cpu" else _select_torch
+        items, best = select(scores.float(), k, left_out, owners[rows])
         del scores  # before the next block asks for the same memory
         yield rows, items, best
 
@@ -189,12 +193,10 @@ def _merged(seen: Patterns, num_items: int) -> sparse.csr_matrix | None:
         if pattern.shape[1] != num_items or pattern.shape[0] != patterns[0].shape[0]:
             shapes = ", ".join(str(p.shape) for p in patterns)
             raise ValueError(f"seen must be [users, {num_items}] in every part, got {shapes}")
-    rows = (
-        np.concatenate([np.repeat(np.arange(p.shape[0]), np.diff(p.indptr)) for p in patterns]) if len(patterns) > 1 else None
-    )
-    if rows is None:
+    if len(patterns) == 1:
         merged = sparse.csr_matrix(patterns[0])
     else:  # patterns are joined, not added: entries could cancel
+        rows = np.concatenate([np.repeat(np.arange(p.shape[0]), np.diff(p.indptr)) for p in patterns])
         columns = np.concatenate([p.indices for p in patterns])
         merged = sparse.csr_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=patterns[0].shape)
     return merged if merged.has_sorted_indices else merged.sorted_indices()
@@ -210,7 +212,8 @@ def _refuse_nan(owner: int, item: int) -> None:
 def _select_cpu(scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = scores.contiguous().numpy()
     if seen is None:
-        indptr, indices, owned = np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(len(values), dtype=np.int64)
+        indptr, indices = np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32)
+        owned = np.zeros(len(values), dtype=np.int64)
     else:
         # One signature, so the kernel is compiled once: scipy chooses the width of indices by the number of entries.
         indptr, indices = seen.indptr.astype(np.int64, copy=False), seen.indices.astype(np.int32, copy=False)

@@ -57,7 +57,7 @@ def test_one_list_by_hand():
 
 
 def test_repeated_and_unsorted_truth_entries_count_once():
-    top, truth = random_lists()
+    top, _ = random_lists()
     messy = sparse.csr_matrix((np.ones(5), np.array([4, 2, 2, 4, 1]), np.array([0, 5])), shape=(1, 60))
     tidy = sparse.csr_matrix((np.ones(3), np.array([1, 2, 4]), np.array([0, 3])), shape=(1, 60))
     for key, values in metrics.ranking_metrics(top[:1], messy, KS, metrics.ACCURACY).items():
@@ -112,7 +112,8 @@ def test_head_is_the_smallest_set_that_covers_the_share():
 def test_exposure_by_hand():
     top = np.array([[0, 1], [0, 2], [0, -1]])
     got = metrics.exposure_metrics(top, np.array([8, 4, 0, 2]), num_users=8, ks=(1, 2))
-    assert got["coverage@1"] == 0.25 and got["coverage@2"] == 0.75
+    assert got["coverage@1"] == 0.25
+    assert got["coverage@2"] == 0.75
     assert got["popularity@2"] == pytest.approx((8 * 3 + 4 + 0) / 5)
     assert got["novelty@2"] == pytest.approx((0 * 3 + 1 + 3) / 5)  # an unknown item counts as one of 8 users: 3 bits
     counts = [3, 1, 1, 0]
@@ -123,7 +124,8 @@ def test_exposure_by_hand():
 
 def test_nothing_shown():
     got = metrics.exposure_metrics(np.full((2, 3), -1), np.ones(4), num_users=2, ks=(3,))
-    assert got["coverage@3"] == 0 and all(np.isnan(got[f"{name}@3"]) for name in ("gini", "novelty", "popularity"))
+    assert got["coverage@3"] == 0
+    assert all(np.isnan(got[f"{name}@3"]) for name in ("gini", "novelty", "popularity"))
 
 
 def test_parse():

@@ -56,7 +56,7 @@ def test_equals_a_stable_sort(select, k, ties):
     want_items, want_best = sorted_whole(scores, seen.toarray() > 0, k)
     np.testing.assert_array_equal(items, want_items)
     np.testing.assert_array_equal(best, want_best)
-    assert items.dtype == np.int64 and best.dtype == np.float32
+    assert (items.dtype, best.dtype) == (np.int64, np.float32)
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
@@ -69,7 +69,8 @@ def test_all_seen_all_equal_and_infinite_scores(select):
     seen[0] = 1
     items, best = select(torch.from_numpy(scores), 3, sparse.csr_matrix(seen), np.arange(4))
     assert items.tolist() == [[-1, -1, -1], [0, 1, 2], [100, -1, -1], [5, 80, 0]]
-    assert np.isneginf(best[0]).all() and best[2].tolist() == [3, -np.inf, -np.inf]
+    assert np.isneginf(best[0]).all()
+    assert best[2].tolist() == [3, -np.inf, -np.inf]
 
 
 @pytest.mark.parametrize("block", [1, 5, 36, 37, 1000, None])
@@ -148,7 +149,8 @@ def test_dot_scorer():
     scorer = rank.DotScorer(users, items)
     got = scorer.score(torch.tensor([4, 4, 0]))
     torch.testing.assert_close(got, users[[4, 4, 0]] @ items.detach().T)
-    assert not got.requires_grad and scorer.num_items == NUM_ITEMS
+    assert not got.requires_grad
+    assert scorer.num_items == NUM_ITEMS
     with pytest.raises(ValueError, match="no fold-in"):
         scorer.score(pattern(0.1, 0))
     folding = rank.DotScorer(users, items, lambda h: torch.from_numpy(h.toarray()) @ items.detach())
@@ -171,7 +173,9 @@ def test_evaluate_equals_metrics_of_a_full_sort():
     scorer = Fixed(with_ties())
     got = rank.evaluate(scorer, truth, mask=train, train=train, ks=(3, 10), metrics=metrics.KNOWN, progress=watch)
     users = np.flatnonzero(truth.toarray().sum(1))
-    assert 5 not in users and got.users.tolist() == users.tolist() and len(seen) == 1
+    assert 5 not in users
+    assert got.users.tolist() == users.tolist()
+    assert len(seen) == 1
     top, _ = sorted_whole(with_ties()[users], train[users].toarray() > 0, 10)
     np.testing.assert_array_equal(got.top, top)
     want = metrics.ranking_metrics(top, truth[users], (3, 10), metrics.ACCURACY)

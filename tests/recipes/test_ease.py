@@ -48,6 +48,18 @@ def test_equals_the_dense_formula(num_items, l2):
     np.testing.assert_allclose(got.numpy(), x @ weights, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("block", [1, 7, 30, 64])
+def test_inversion_by_blocks(block):
+    x = torch.randn(50, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix = x.T @ x + torch.eye(30)
+    got = matrix.clone()
+    assert ease.invert_in_place(got, block)
+    want = -torch.linalg.inv(matrix)
+    torch.testing.assert_close(got.triu(), want.triu(), rtol=1e-10, atol=1e-12)
+    matrix[20, 20] = -1
+    assert not ease.invert_in_place(matrix, block)
+
+
 def test_weights_solve_the_constrained_least_squares():
     """The gradient of |X - X B|^2 + l2 |B|^2 vanishes off the diagonal."""
     data = random_log()

@@ -19,7 +19,8 @@ def small() -> Interactions:
 def test_scores_are_degrees_without_repeats():
     scorer = popular.build(popular.Config(), small())
     got = scorer.score(torch.tensor([2, 0]))
-    assert got.dtype == torch.float32 and got.tolist() == [[3, 3, 1, 0, 2]] * 2
+    assert got.dtype == torch.float32
+    assert got.tolist() == [[3, 3, 1, 0, 2]] * 2
     assert scorer.score(sparse.csr_matrix((3, 5))).tolist() == [[3, 3, 1, 0, 2]] * 3
 
 
