@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -67,7 +68,7 @@ class Product:
     def __init__(self, *factors: Operator):
         if not factors:
             raise ValueError("a product needs at least one operator")
-        for a, b in zip(factors, factors[1:], strict=False):
+        for a, b in pairwise(factors):
             if a.shape[1] != b.shape[0]:
                 raise ValueError(f"shapes {a.shape} and {b.shape} do not chain")
         self.factors = factors

@@ -1,5 +1,7 @@
 """The compiled kernels against loops."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -83,7 +85,7 @@ def test_chunks_cover_every_row_once_with_about_equal_work(num_chunks):
     assert bounds[0] == 0
     assert bounds[-1] == 500
     assert (np.diff(bounds) > 0).all()
-    work = np.array([(degrees[a:b] + 1).sum() for a, b in zip(bounds, bounds[1:], strict=False)])
+    work = np.array([(degrees[a:b] + 1).sum() for a, b in itertools.pairwise(bounds)])
     assert work.max() <= (rowptr[-1] + 500) / num_chunks + degrees.max() + 1
 
 
