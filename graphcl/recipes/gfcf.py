@@ -4,7 +4,7 @@ With R~ = D_u^-1/2 R D_i^-1/2 and V_k its first k right singular vectors, a hist
 h R~^T R~ + alpha * h D_i^-1/2 V_k V_k^T D_i^1/2.
 
 Paper: Shen et al., "How powerful is graph convolution for recommendation?", CIKM 2021.
-Checked against: yshenaw/GF_CF (k = 256, alpha = 0.3).
+Checked against: yshenaw/GF_CF@0f56771 (k = 256, alpha = 0.3).
 Departs: R~^T R~ is never formed, each history goes through R~^T and R~ in turn. Degrees of 0 give 0 in D^-1/2 and D^1/2,
 where the release divides by 0. Singular vectors of singular value 0 are left out: which ones a solver returns is arbitrary.
 """
