@@ -72,7 +72,7 @@ def svd_view(op: Operator, kinds: Mapping[str, slice], rank: int) -> LowRank:
     """The rank-``rank`` SVD of the user-item block of ``op`` [N, N], as an operator over all nodes."""
     users, items = kinds["user"], kinds["item"]
     assert isinstance(op, Sparse)
-    block = Sparse.from_scipy(op.to_scipy()[users, items])
+    block = Sparse.from_scipy(op.to_scipy()[users, items], dtype=op.left.dtype)
     svd = truncated_svd(block, rank)
     _log.info("SVD view: rank %d, residual %.1e, explained energy %.4f", rank, svd.residual, svd.energy)
     root = svd.s.sqrt()

@@ -15,8 +15,8 @@ from graphcl.ops import Operator, draw_key, uniform, unit_rows
 class RelayedLayers(nn.Module):
     """For each layer l >= 1, what the main pass gained there, ``readouts[l - 1]``, against ``leaky(op E(l-1))`` times a trainable W(l).
 
-    Queries are the main side, keys the relayed one: unit rows, then multiplied by W(l) [d, d], which all kinds share. Each query
-    leaves the loss with probability ``drop``; it stays a key of the others.
+    Queries are the main side, unit rows; keys the relayed one: unit rows, then multiplied by W(l) [d, d], which all kinds share.
+    Each query leaves the loss with probability ``drop``; it stays a key of the others.
 
     Source: LightGCL's paper, Cai et al., ICLR 2023; W and the dropped queries stand in HKUDS/LightGCL@5590453,
     old_setting/model.py only.
@@ -48,7 +48,7 @@ class RelayedLayers(nn.Module):
         found: list[Pair] = []
         for number, (readout, weight) in enumerate(zip(self.readouts, self.weights, strict=True)):
             relayed = Layers((F.leaky_relu(self.op @ main[number], self.slope),))
-            found += forward.pairs((main, readout), (relayed, _Projected(weight)))
+            found += forward.pairs((main, _Unit(readout)), (relayed, _Projected(weight)))
         return tuple(self._thinned(forward, pair) for pair in found)
 
     def _thinned(self, forward: Forward, pair: Pair) -> Pair:
@@ -56,6 +56,14 @@ class RelayedLayers(nn.Module):
             return pair
         kept = uniform(draw_key(forward.rng), forward.rows[pair.kind])[:, 0] >= self.drop
         return replace(pair, weights=kept if pair.weights is None else kept * pair.weights)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    readout: Readout
+
+    def __call__(self, layers: Layers) -> Tensor:
+        return unit_rows(self.readout(layers))
 
 
 @dataclass(frozen=True, eq=False)

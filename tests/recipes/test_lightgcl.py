@@ -1,0 +1,97 @@
+"""LightGCL's (released) loss and gradient against dense float64 with LAPACK's SVD."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from graphcl.recipes import lightgcl
+from tests.recipes import dense
+
+
+def test_constants():
+    config = lightgcl.Config()
+    assert (config.dim, config.num_layers, config.batch_size, config.learning_rate) == (64, 2, 4096, 1e-3)
+    assert (config.rank, config.weight, config.temperature, config.clamp) == (5, 0.2, 0.2, 5.0)
+    assert (config.decay, config.dropout, config.epochs) == (1e-7, 0.0, 100)
+
+
+def truncated(matrix: torch.Tensor, rank: int) -> torch.Tensor:
+    """[dense.NODES, dense.NODES] whose user-item block is the best approximation of ``matrix``'s of that rank, and its transpose below."""
+    u, s, vt = torch.linalg.svd(matrix[dense.USER_ROWS, dense.ITEM_ROWS])
+    block = u[:, :rank] @ torch.diag(s[:rank]) @ vt[:rank]
+    out = torch.zeros(dense.NODES, dense.NODES, dtype=torch.float64)
+    out[dense.USER_ROWS, dense.ITEM_ROWS], out[dense.ITEM_ROWS, dense.USER_ROWS] = block, block.T
+    return out
+
+
+def contrast(relayed, main, anchors, among, temperature, terms):
+    """Log-sum-exp of dots over all nodes of the kind, minus the bounded positive; repeats count."""
+    for b in anchors:
+        logits = torch.stack([(relayed[b] * main[k]).sum() / temperature for k in among])
+        positive = (relayed[b] * main[b]).sum() / temperature
+        bounded = positive if abs(positive.item()) <= 5 else positive.detach().clamp(-5, 5)
+        terms.append((torch.logsumexp(logits, 0) - bounded, abs(positive.item()) > 5))
+    return torch.stack([t for t, _ in terms]).mean()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_loss_and_gradient(dropout):
+    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, weight=0.7, temperature=0.25, decay=0.03, dropout=dropout)
+    model = lightgcl.build(config, dense.log(), rng=dense.generator(0))
+    graph = dense.inputs()
+    view = model.contrasts[0].views
+    assert_close(entries_of(view.op), truncated(dense.normalised(dense.adjacency()), 2).float(), rtol=0, atol=1e-6)
+    view.op = lightgcl.svd_view(graph.ops[0], graph.kinds, 2)  # the same in float64
+    with torch.no_grad():
+        model.encoder.embedding *= 0.7  # so that some positives are beyond the clamp and some are not
+
+    def expected(table, rng):
+        ops = [dense.normalised(dense.adjacency())] * 2
+        if dropout:
+            ops = [dense.entries(op) for op in model.change(graph, rng).ops]
+            for op in ops:  # each directed entry by itself, half of them gone, the others doubled
+                kept = op != 0
+                assert_close(op[kept], 2 * dense.normalised(dense.adjacency())[kept], rtol=1e-12, atol=0)
+                assert not torch.equal(kept, kept.T)
+        layers = [table]
+        for op in ops:
+            layers.append(op @ layers[-1])
+        low = truncated(dense.normalised(dense.adjacency()), 2)
+        main, relayed = sum(layers), table + sum(low @ h for h in layers[:-1])
+        users, items = [], []
+        total = contrast(relayed, main, dense.BATCH.users.tolist(), range(dense.USERS), 0.25, users)
+        total = total + contrast(
+            relayed,
+            main,
+            torch.cat([dense.BATCH.positives, dense.BATCH.negatives]).tolist(),
+            range(dense.USERS, dense.NODES),
+            0.25,
+            items,
+        )
+        beyond = [b for _, b in users + items]
+        assert any(beyond)
+        assert not all(beyond)
+        return {"bpr": dense.bpr(main), "decay": 0.03 * table.square().sum(), "contrast": 0.7 * total}
+
+    dense.agree(model, graph, expected)
+
+
+def entries_of(op) -> torch.Tensor:
+    return op @ torch.eye(dense.NODES, dtype=op.left.dtype)
+
+
+def test_full_rank_view_is_the_graph():
+    """Rank 4 is all there is: one of five users has nothing."""
+    graph = dense.inputs()
+    table = torch.randn(dense.NODES, dense.WIDTH, generator=dense.generator(1), dtype=torch.float64)
+    view = lightgcl.svd_view(graph.ops[0], graph.kinds, 4)
+    assert_close(view @ table, dense.normalised(dense.adjacency()) @ table, rtol=0, atol=1e-10)
+    single = lightgcl.svd_view(lightgcl.bipartite(dense.log()).ops[0], graph.kinds, 4)
+    assert_close(single @ table.float(), (dense.normalised(dense.adjacency()) @ table).float(), rtol=0, atol=1e-5)
+
+
+def test_evaluation_has_no_dropout():
+    model = lightgcl.build(lightgcl.Config(dim=dense.WIDTH, rank=2, dropout=0.5), dense.log(), rng=dense.generator(0)).double()
+    table = model.encoder.embedding.detach()
+    op = dense.normalised(dense.adjacency())
+    assert_close(model.embed(dense.inputs()), table + op @ table + op @ op @ table, rtol=1e-12, atol=1e-15)
