@@ -26,11 +26,12 @@ from graphcl.streams import Streams
 
 FLOOR = ("popular", "itemknn", "ease", "gfcf")
 EASE_GRID = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of l2, for the floor beside a training run
+_RESAMPLED = 2**22  # values that a bootstrap holds at a time
 _QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
 
 
-def floor(made: Split, protocol: str, out: Path) -> list[Run]:
-    """The baselines without trained parameters under the same protocol; EASE's regulariser by validation."""
+def floor(made: Split, protocol: str, out: Path, *, preset: str | None = None) -> list[Run]:
+    """The baselines without trained parameters under the same protocol; EASE's regulariser by validation. Finished ones are kept."""
     found = []
     for name in FLOOR:
         if name in skipped(made):
@@ -39,7 +40,8 @@ def floor(made: Split, protocol: str, out: Path) -> list[Run]:
             found.append(runs.load(out / name))
             continue
         changes = {"l2": choose(made, "ease", "l2", EASE_GRID)[0]} if name == "ease" and made.valid is not None else {}
-        found.append(runs.train(name, made, out=out / name, protocol=protocol, **changes))
+        begun = (out / name / "config.json").exists()
+        found.append(runs.train(name, made, out=out / name, protocol=protocol, resume=begun, preset=preset, **changes))
     return found
 
 
@@ -86,10 +88,13 @@ def compare(compared: Sequence[Run], metric: str = "ndcg@20", *, samples: int = 
     rows = []
     for number, run in enumerate(compared):
         difference = values[:, number] - values[:, 0]
-        interval = (0.0, 0.0)
-        if number and np.ptp(difference) > 0:
-            # The difference of each user is resampled: pairs stay together.
-            found = bootstrap((difference,), np.mean, n_resamples=samples, method="percentile", rng=np.random.default_rng(seed))
+        interval = (float(difference[0]), float(difference[0]))  # where all users differ by the same
+        if np.ptp(difference) > 0:
+            # The difference of each user is resampled: pairs stay together. A few samples at a time, for memory.
+            found = bootstrap(
+                (difference,), np.mean, n_resamples=samples, batch=max(1, _RESAMPLED // len(difference)), method="percentile",
+                rng=np.random.default_rng(seed),
+            )  # fmt: skip
             interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
         rows.append(
             {
@@ -111,14 +116,17 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
         return runpy.run_path(str(root / f"{name}.py"))["main"](root)
     known = {path.stem: path for path in sorted((root / "configs").glob("*.json"))}
     if name not in known:
-        raise ValueError(f"no benchmark {name!r} in {root / 'configs'}{nearest(name, known)}; known: {', '.join(known) or 'none'}")
-    config = json.loads(known[name].read_text())
+        raise ValueError(
+            f"no benchmark {name!r} in {root / 'configs'}{nearest(name, known)}; known: {', '.join(known) or 'none'}"
+        )
+    config = rundir.read_json(known[name])
+    settings = settings_of(config)
     seeds: list[dict[str, Any]] = []
     for seed in config["seeds"]:
         out = root / "runs" / name / f"seed{seed}"
         done = runs.train(
             config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
-            resume=(out / "config.json").exists(), observe=observe, **settings_of(config),
+            resume=(out / "config.json").exists(), observe=observe, **settings,
         )  # fmt: skip
         seeds.append(record(done))
         result = {
@@ -154,7 +162,13 @@ def record(done: Run) -> dict[str, Any]:
     curve = []
     for line in lines:
         held_out = line.get("valid") or line.get("test") or {}
-        curve.append({"epoch": line["epoch"], "terms": line["terms"], **{k: held_out[k] for k in ("recall@20", "ndcg@20") if k in held_out}})
+        curve.append(
+            {
+                "epoch": line["epoch"],
+                "terms": line["terms"],
+                **{k: held_out[k] for k in ("recall@20", "ndcg@20") if k in held_out},
+            }
+        )
     keys = ("seed", "epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds")
     return {**{key: done.result[key] for key in keys}, "curve": curve}
 
@@ -172,7 +186,9 @@ def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 def commit() -> str:
     """The checkout's commit, marked where files differ from it."""
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()

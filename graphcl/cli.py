@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,23 +37,46 @@ Rule = Annotated[str | None, typer.Option("--split", help="random, temporal, glo
 SplitSeed = Annotated[int | None, typer.Option(help="Seed of the split; --seed never moves it.")]
 
 
+# Click's UsageError; typer holds click in different places from version to version.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
 def main() -> None:
     """Runs the command line; what the user got wrong is one line on stderr and exit code 2."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for recipes of one's own; last, so that it hides nothing
     try:
         with _shown_warnings():
-            app()
-    except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
+            code = app(standalone_mode=False)
+    except _UsageError as error:
+        told = error.format_message()  # type: ignore[attr-defined]
+        if told.startswith("Usage:"):  # the help, of a command that was given nothing
+            print(told, file=sys.stderr)
+            sys.exit(2)
+        _fail(told, 2)
+    except (ValueError, TypeError, ImportError, *_WRONG_PATH) as error:
         _fail(error, 2)
     except (FloatingPointError, OSError) as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
+    if code == 130:  # what typer makes of a KeyboardInterrupt
+        _fail("interrupted", code)
+    sys.exit(code)
 
 
 def _fail(error: BaseException | str, code: int) -> None:
-    told = " ".join(str(error).split()) or type(error).__name__
-    print(f"graphcl: {told}", file=sys.stderr)
+    print(f"graphcl: {_told(error)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _told(error: BaseException | str) -> str:
+    """One line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
 
 
 @contextmanager
@@ -93,6 +118,8 @@ def train(
     split_seed: SplitSeed = None,
 ) -> None:
     """Train a recipe on a log, evaluate it honestly and keep the run."""
+    import inspect
+
     from graphcl import bench, runs
 
     options = _reading(
@@ -100,28 +127,29 @@ def train(
         min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
     )  # fmt: skip
     settings = dict(_assignment(text) for text in changes or [])
+    for key in settings.keys() & inspect.signature(runs.train).parameters.keys():
+        raise ValueError(f"--set is for settings of the recipe, and {key!r} is none; see graphcl train --help")
     if epochs is not None:
         settings["epochs"] = str(epochs)
     if not as_json and data == "ml-100k":
         print(_citation(data), file=sys.stderr)
     with _bars() as (observe, progress):
-        made, preset = runs.load_data(data, protocol, **options)
-        where: dict[str, Path] = {}
+        where: list[Path] = []
         try:
             run = runs.train(
-                recipe, made, out=out, seed=seed, protocol=protocol, device=_device(device), resume=resume,
-                config=_settings_file(config, recipe), preset=preset, observe=observe, progress=progress,
-                on_start=lambda path: where.update(run=path), **settings,
+                recipe, data, out=out, seed=seed, protocol=protocol, device=_device(device), resume=resume,
+                config=_settings_file(config, recipe), options=options, observe=observe, progress=progress,
+                on_start=where.append, **settings,
             )  # fmt: skip
-        except KeyboardInterrupt:
-            if "run" in where:
-                again = " ".join(a for a in sys.argv[1:] if a != "--resume")
-                again += "" if out is not None else f" --out {where['run']}"
-                _fail(f"interrupted; go on with: graphcl {again} --resume", 130)
-            raise
-        rows = [run]
-        if floor and made.test is not None and "restore" not in vars(run.recipe):
-            rows += bench.floor(made, protocol, run.path / "floor")
+            rows = [run]
+            if floor and "test" in run.result["metrics"] and "restore" not in vars(run.recipe):
+                rows += bench.floor(run.split, protocol, run.path / "floor", preset=run.config["preset"])
+        except (KeyboardInterrupt, OSError) as error:
+            if not where:
+                raise
+            again = [word for word in sys.argv[1:] if word != "--resume"] + ([] if out is not None else ["--out", str(where[0])])
+            reason, code = (_told(error), 1) if isinstance(error, OSError) else ("interrupted", 130)
+            _fail(f"{reason}; go on with: graphcl {shlex.join(again)} --resume", code)
     if as_json:
         result = dict(run.result)
         if len(rows) > 1:
@@ -129,7 +157,7 @@ def train(
         print(json.dumps(result))
         return
     _table(rows)
-    skipped = [] if not floor or len(rows) == 1 else bench.skipped(made)
+    skipped = [] if not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:
         print(f"Not measured at this size: {', '.join(skipped)} (graphcl train {skipped[0]} {data}).")
     print(f"Run: {run.path}")
@@ -150,13 +178,14 @@ def _settings_file(path: Path | None, recipe: str) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    if not isinstance(found, dict):
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not JSON, for it is not UTF-8 text") from None
+    settings = found.get("settings", found) if isinstance(found, dict) else None
+    if not isinstance(settings, dict):
         raise ValueError(f"{path}: a JSON object of settings is needed")
-    if "settings" in found:
-        if found.get("recipe") != recipe:
-            raise ValueError(f"{path} holds settings of {found.get('recipe')!r}, not of {recipe!r}")
-        return found["settings"]
-    return found
+    if settings is not found and found.get("recipe") != recipe:
+        raise ValueError(f"{path} holds settings of {found.get('recipe')!r}, not of {recipe!r}")
+    return settings
 
 
 def _device(name: str) -> str:
@@ -210,7 +239,7 @@ def _table(runs: list[Run]) -> None:
     """Test metrics of runs, one line each."""
     first = runs[0].result
     if "test" not in first["metrics"]:
-        print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, nothing held out")
+        print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, no test part")
         return
     chosen = {"valid": "epoch chosen on validation", "test": "BEST EPOCH CHOSEN ON TEST, as papers do", None: "no epoch chosen"}
     print(f"{first['dataset']}, protocol {first['protocol']}, {chosen[first['selected_on']]}, test part:")
@@ -263,10 +292,9 @@ def recommend(
 
 
 def _lines(path: Path) -> list[str]:
-    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not ids:
-        raise ValueError(f"{path}: no user ids in it")
-    return ids
+    from graphcl.data.source import read_text
+
+    return [line.strip() for line in read_text(path).decode().splitlines() if line.strip()]
 
 
 def _history(path: Path) -> Any:
@@ -316,7 +344,9 @@ def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet 
 
 @app.command()
 def compare(
-    run: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Runs on the same test part; the first is the reference.")],
+    run: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN ...", help="Runs on the same test part; the first is the reference.")
+    ],
     metric: Annotated[str, typer.Option(help="A per-user metric.")] = "ndcg@20",
     as_json: Json = False,
 ) -> None:
@@ -345,7 +375,11 @@ def recipes(as_json: Json = False) -> None:
     for name in RECIPES:
         module = find(name)
         fields = {f.name: f.default for f in dataclasses.fields(module.Config)}
-        found[name] = {"about": (module.__doc__ or "").strip().splitlines()[0], "settings": fields, "presets": list(module.PRESETS)}
+        found[name] = {
+            "about": (module.__doc__ or "").strip().splitlines()[0],
+            "settings": fields,
+            "presets": list(module.PRESETS),
+        }
     if as_json:
         print(json.dumps(found))
         return
@@ -355,7 +389,9 @@ def recipes(as_json: Json = False) -> None:
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed.")], as_json: Json = False) -> None:
+def bench(
+    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed.")], as_json: Json = False
+) -> None:
     """Run a benchmark over its seeds; what has finished is kept and not run again."""
     from graphcl import bench as benches
 

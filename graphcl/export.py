@@ -25,7 +25,7 @@ def write(embeddings: Embeddings, path: Path) -> None:
     """Raises ValueError for an unknown format.
 
     .npz: arrays user_ids, users, item_ids, items (text ids as fixed-width text, so no pickle). .parquet: columns kind, id (text),
-    embedding. .safetensors: tensors users and items; the ids, as text, in the metadata.
+    embedding. .safetensors: tensors users and items; the ids as JSON, under "about" in the metadata.
     """
     check(path)
     if path.suffix == ".npz":

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from graphcl import rundir
@@ -99,10 +98,18 @@ def select_report(by: Scorer, plan: Plan, key: str, progress: Ranking | None = N
     return evaluate(by, plan.select.matrix, mask=masks, train=plan.train.matrix, ks=ks, metrics=ACCURACY, progress=progress)
 
 
+def check(config: Any) -> None:
+    """Raises ValueError for settings that cannot steer a phase."""
+    check_selection(config.select)
+    for key, least in (("epochs", 0), ("evaluate_every", 1), ("patience", 0)):
+        if getattr(config, key) < least:
+            raise ValueError(f"setting {key!r} must be {least} or more, got {getattr(config, key)}")
+
+
 def check_selection(key: str) -> str:
     """``key`` in its usual spelling. Raises ValueError for what cannot choose an epoch."""
     metric = parse(key)
-    if metric.name not in ACCURACY:
+    if metric.name not in ACCURACY or metric.part:
         raise ValueError(f"cannot select on {key!r}; one of {', '.join(ACCURACY)} with a cut-off is needed, such as ndcg@20")
     return f"{metric.name}@{metric.k}"
 
@@ -126,9 +133,9 @@ def run(
     saved = directory / f"checkpoint{name}.safetensors"
     if saved.exists():
         restore(phase, saved)
-    rundir.keep_lines(log, phase.progress.lines)
     started = phase.progress
-    if not started.finished:
+    if not started.finished:  # else the lines that follow are another phase's
+        rundir.keep_lines(log, started.lines)
         key = check_selection(config.select)
         on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
         for epoch in fit(
@@ -154,9 +161,9 @@ def run(
             stop = last or (plan.select is not None and 0 < config.patience <= p.waited)
             if name:
                 line["phase"] = name.strip("-")
-            phase.progress = replace(p, lines=p.lines + 1, finished=stop)
-            rundir.append_line(log, line)
-            if due or stop:
+            phase.progress = replace(p, lines=p.lines + due, finished=stop)
+            if due:
+                rundir.append_line(log, line)
                 save(phase, saved)
             if observe is not None:
                 observe("epoch", line)
@@ -193,7 +200,9 @@ def restore(phase: Phase, path: Path) -> None:
     phase.best = {k: v.to(device) for k, v in part("best").items()}
     phase.streams.load_state_dict(part("stream"))
     progress = about["progress"]
-    phase.progress = Progress(**{**progress, "best_score": -math.inf if progress["best_score"] is None else progress["best_score"]})
+    phase.progress = Progress(
+        **{**progress, "best_score": -math.inf if progress["best_score"] is None else progress["best_score"]}
+    )
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -24,10 +24,16 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         write(part)
+        part.chmod(mode)  # save_file leaves a file that only its owner may read
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        number, told = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+        raise OSError(number, f"{path} could not be written: {told or error}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -92,9 +98,7 @@ def read_log(directory: Path) -> dict[str, Interactions]:
     tensors, about = read_tensors(directory / "log.safetensors")
     names = dict.fromkeys(key.partition(".")[0] for key in sorted(tensors))
     return {
-        name: Interactions(
-            tensors[f"{name}.users"].numpy(), tensors[f"{name}.items"].numpy(), *vocabularies, name=about["name"]
-        )
+        name: Interactions(tensors[f"{name}.users"].numpy(), tensors[f"{name}.items"].numpy(), *vocabularies, name=about["name"])
         for name in names
     }
 
@@ -102,6 +106,8 @@ def read_log(directory: Path) -> dict[str, Interactions]:
 def append_line(path: Path, value: Any) -> None:
     with open(path, "a") as file:
         file.write(json.dumps(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # a checkpoint that counts this line is written next
 
 
 def keep_lines(path: Path, count: int) -> None:

@@ -185,10 +185,13 @@ class Run:
             if histories.shape[1] < 2:
                 raise ValueError("a history needs two columns, user and item")
             users, items = histories.iloc[:, 0], histories.iloc[:, 1].tolist()
+            if users.isna().any():
+                raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
+            owner, names = pd.factorize(users)
         else:
-            users = pd.Series([u for u, its in histories.items() for _ in its], dtype=object)
+            names = np.fromiter(histories, dtype=object, count=len(histories))
+            owner = np.repeat(np.arange(len(names)), [len(its) for its in histories.values()])
             items = [i for its in histories.values() for i in its]
-        owner, names = pd.factorize(users)
         rows = self.split.train.item_ids.rows(items)
         known = rows >= 0
         counts = np.bincount(owner[known], minlength=len(names))
@@ -210,10 +213,10 @@ def load(path: str | Path) -> Run:
 
 def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Split, str | None]:
     """The split of a registered name, a path, a frame or a log, and the key of presets (None for data of one's own)."""
-    key = None
     if isinstance(data, Split):
+        if options:
+            raise ValueError(f"{data.name} is split already, so {', '.join(options)} cannot be set")
         found = data
-        key = f"{data.kind}/{data.name}" if data.citation else None
     elif isinstance(data, Interactions):
         found = split(data, **options)
     elif isinstance(data, pd.DataFrame):
@@ -221,11 +224,10 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
         found = split(read_interactions(data, **reading), **options)
     else:
         found = registry.load(data, **options)
-        if not Path(data).exists():
-            key = registry.find(str(data)).full_name
     if protocol == "recbole":  # its own split: 8:1:1 at random within each user
-        found = replace(split(concat(list(found.parts.values())), rule="random", split_seed=found.split_seed), citation=found.citation)
-    return found, key
+        anew = split(concat(list(found.parts.values())), rule="random", split_seed=found.split_seed)
+        found = replace(anew, name=found.name, kind=found.kind, citation=found.citation)
+    return found, f"{found.kind}/{found.name}" if found.citation else None  # only what is registered has a citation
 
 
 def train(
@@ -260,7 +262,8 @@ def train(
     began = time.perf_counter()
     module = find(recipe)
     made, key = load_data(data, protocol, **(options or {}))
-    found = vars(module).get("PRESETS", {}).get(preset or key, {})
+    key = preset or key
+    found = vars(module).get("PRESETS", {}).get(key, {})
     named = {"select": "mrr@10"} if protocol == "recbole" and "select" in module.Config.__dataclass_fields__ else {}
     chosen, sources = configure(module, {"protocol": named, "preset": found, "config": config or {}, "set": changes})
     plan = protocols.plan(made, protocol)
@@ -270,6 +273,7 @@ def train(
         "dataset": made.name,
         "seed": seed,
         "protocol": protocol,
+        "preset": key,
         "settings": settings(chosen),
         "sources": sources,
         "split": {"rule": made.rule, "seed": made.split_seed},
@@ -278,19 +282,26 @@ def train(
     directory = _directory(out, about, resume)
     if resume and (directory / "result.json").exists():
         return Run(directory)
+    loaded = time.perf_counter() - began
+    began = time.perf_counter()
+    closed = "restore" in vars(module)
+    if closed:
+        scorer = module.build(chosen, plan.train, rng=Streams(seed)["init"])
+    else:
+        phases.check(chosen)
+        first = phases.start(module, chosen, plan, seed, device)
+    built = time.perf_counter() - began
+    # Nothing is written before here, so settings and data that are refused leave no directory behind.
     rundir.write_json(directory / "config.json", about)
     rundir.write_json(directory / "versions.json", versions(device))
     if not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
-    loaded = time.perf_counter() - began
     if on_start is not None:
         on_start(directory)
-    if "restore" not in vars(module):
-        outcome = _train_model(module, chosen, made, plan, directory, seed, device, observe, progress)
+    if closed:
+        outcome = _Outcome(scorer, scorer.state(), plan, 0, 0, None, built, 0.0)
     else:
-        began = time.perf_counter()
-        scorer = module.build(chosen, plan.train, rng=Streams(seed)["init"])
-        outcome = _Outcome(scorer, scorer.state(), plan, 0, 0, None, time.perf_counter() - began, 0.0)
+        outcome = _train_model(module, chosen, made, first, plan, directory, seed, device, observe, progress)
     return _finish(directory, about, outcome, loaded, progress)
 
 
@@ -309,6 +320,7 @@ def _train_model(
     module: ModuleType,
     config: Any,
     made: Split,
+    first: phases.Phase,
     plan: Plan,
     directory: Path,
     seed: int,
@@ -316,8 +328,6 @@ def _train_model(
     observe: phases.Observer | None,
     progress: Progress | None,
 ) -> _Outcome:
-    phases.check_selection(config.select)
-    first = phases.start(module, config, plan, seed, device)
     phases.warm_up(module, config, first)
     phases.run(first, plan, config, directory, epochs=config.epochs, observe=observe, progress=progress)
     p = first.progress
@@ -396,10 +406,14 @@ def _directory(out: str | Path | None, about: dict[str, Any], resume: bool) -> P
     for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings"):
         if old.get(key) != about[key]:
             if key == "fingerprint":
-                raise ValueError(f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these")
+                raise ValueError(
+                    f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these"
+                )
             if key == "settings":
                 told = [f"{k} {old[key].get(k)!r} -> {v!r}" for k, v in about[key].items() if old[key].get(k) != v]
-                raise ValueError(f"{path} has other settings ({', '.join(told)}); resume it with the same, or choose another --out")
+                raise ValueError(
+                    f"{path} has other settings ({', '.join(told)}); resume it with the same, or choose another --out"
+                )
             raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
     return path
 

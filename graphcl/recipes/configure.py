@@ -21,12 +21,12 @@ def find(name: str) -> ModuleType:
         ValueError: no such recipe; the nearest name is told.
     """
     path = RECIPES.get(name, name)
-    if "." not in path:
+    if "." not in path or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"unknown recipe {name!r}{nearest(name, RECIPES)}; known: {', '.join(RECIPES)}")
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if error.name is not None and path.startswith(error.name):
+        if error.name is not None and f"{path}.".startswith(f"{error.name}."):
             raise ValueError(f"recipe {name!r}: no module named {error.name!r} can be imported") from None
         raise
     for part in ("KIND", "Config", "build"):
