@@ -91,6 +91,7 @@ def fit(
         for part in hooks:
             part.start_epoch(inputs, number, streams["views"])
         sums: dict[str, Tensor] = {}
+        finite: dict[str, Tensor] = {}  # steps; a term that fails takes the others with it in the next step, so count
         steps = 0
         for batch in batches(streams["batches"]):
             if device.type != "cpu":
@@ -98,15 +99,18 @@ def fit(
             terms = step(model, inputs, batch, streams["views"])
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
+                finite[name] = finite.get(name, 0) + value.detach().isfinite()
             steps += 1
             for part in hooks:
                 part.after_step(inputs, steps, streams["views"])
             if on_step is not None:
                 on_step(steps)
         means = {name: float(value) / steps for name, value in sums.items()}
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"loss term {name!r} became {mean} in epoch {number}; a smaller learning_rate or a larger temperature may help"
-                )
+        broken = [name for name, mean in means.items() if not math.isfinite(mean)]
+        if broken:
+            first = min(broken, key=lambda name: int(finite[name]))
+            raise FloatingPointError(
+                f"loss term {first!r} was no longer finite in step {int(finite[first]) + 1} of epoch {number}; "
+                "a smaller learning_rate or a larger temperature may help"
+            )
         yield Epoch(number, steps, means, time.perf_counter() - began)
