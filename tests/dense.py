@@ -1,4 +1,4 @@
-"""Toy data, dense float64 propagation and losses that the recipes' tests share. Nothing here uses graphcl's operators."""
+"""Toy data, dense float64 propagation and losses that tests of recipes and views share. Nothing here uses graphcl's operators."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -53,12 +53,15 @@ class Pass:
         self.rows: Mapping[str, Tensor] = {}
         self._anchors: Anchors = {}
         self._tables: dict[tuple[Layers, Readout], dict[str, Tensor]] = {}
+        self._main: Layers | None = None
 
-    @cached_property
+    @property
     def main(self) -> Layers:
-        model = self._model
-        inputs = self.inputs if model.change is None or not model.training else model.change(self.inputs, self.rng)
-        return self.encode(inputs, perturb=model.perturb if model.training else None)
+        if self._main is None:
+            model = self._model
+            inputs = self.inputs if model.change is None or not model.training else model.change(self.inputs, self.rng)
+            self._main = self.encode(inputs, perturb=model.perturb if model.training else None)
+        return self._main
 
     def encode(self, inputs: Graph, *, perturb: Perturb | None = None) -> Layers:
         return self._model.encoder(inputs, rng=self.rng, perturb=perturb)
@@ -101,7 +104,7 @@ class Pass:
 
     def _gathered(self, layers: Layers, readout: Readout) -> tuple[Tensor, ...]:
         rows = torch.cat([r for r, _ in self._anchors.values()])
-        if layers is self.main:  # the task has gathered these rows already
+        if layers is self._main:  # the task has gathered these rows already
             near = gather_rows(readout(self._near), torch.searchsorted(self._union[0], rows))
         else:
             near = readout(layers.at(rows))

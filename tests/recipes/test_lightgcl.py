@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from graphcl.recipes import lightgcl
-from tests.recipes import dense
+from tests import dense
 
 
 def test_constants():

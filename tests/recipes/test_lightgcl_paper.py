@@ -8,7 +8,7 @@ from graphcl.ops import draw_key, uniform
 from graphcl.recipes import lightgcl_paper
 from graphcl.streams import Streams
 from graphcl.train import fit
-from tests.recipes import dense
+from tests import dense
 from tests.recipes.test_lightgcl import truncated
 
 

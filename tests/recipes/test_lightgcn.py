@@ -3,7 +3,7 @@
 import torch
 
 from graphcl.recipes import lightgcn
-from tests.recipes import dense
+from tests import dense
 
 
 def test_constants():

@@ -3,7 +3,7 @@
 import torch
 
 from graphcl.recipes import lightgcnpp
-from tests.recipes import dense
+from tests import dense
 
 
 def test_constants():

@@ -6,7 +6,7 @@ import torch
 from graphcl.perturb.edges import drop_edges, random_walk
 from graphcl.perturb.nodes import drop_nodes
 from graphcl.recipes import sgl
-from tests.recipes import dense
+from tests import dense
 
 
 def test_constants():

@@ -1,7 +1,7 @@
 """SimGCL's loss and gradient against dense float64 with the same noise."""
 
 from graphcl.recipes import simgcl
-from tests.recipes import dense
+from tests import dense
 
 
 def test_constants():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphcl.recipes import xsimgcl
-from tests.recipes import dense
+from tests import dense
 
 
 def test_constants():
