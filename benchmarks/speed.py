@@ -90,9 +90,7 @@ def step_row(graph: Graph, data: Any) -> dict[str, Any]:
     def batch() -> Any:
         return batches[next(numbers) % len(batches)]
 
-    seconds = medians(
-        {"graphcl": lambda: ours(model, graph, batch(), streams["views"]), "torch COO": lambda: peer.step(batch())}
-    )
+    seconds = medians({"graphcl": lambda: ours(model, graph, batch(), streams["views"]), "torch COO": lambda: peer.step(batch())})
     return row("XSimGCL step, 2 layers, d 64, batch 2048", seconds, reach=6)
 
 

@@ -371,7 +371,7 @@ def recipes(as_json: Json = False) -> None:
     from graphcl.recipes import RECIPES
     from graphcl.recipes.configure import find
 
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in RECIPES:
         module = find(name)
         fields = {f.name: f.default for f in dataclasses.fields(module.Config)}

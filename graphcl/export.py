@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def write(embeddings: Embeddings, path: Path) -> None:
     """
     check(path)
     if path.suffix == ".npz":
-        plain = {key: _plain(value) for key, value in embeddings._asdict().items()}
+        plain: dict[str, Any] = {key: _plain(value) for key, value in embeddings._asdict().items()}
 
         def save(part: Path) -> None:
             with open(part, "wb") as file:

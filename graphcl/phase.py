@@ -16,14 +16,14 @@ from torch import Tensor
 from graphcl import rundir
 from graphcl.contracts import Batches, Scorer, Step
 from graphcl.data.protocol import Plan
-from graphcl.data.sample import Triples
-from graphcl.graph import Graph, bipartite
+from graphcl.graph import Graph
 from graphcl.metrics import ACCURACY, parse
 from graphcl.rank import DotScorer, RankReport, evaluate
 from graphcl.rank import Progress as Ranking
 from graphcl.recipes.model import Model
+from graphcl.recipes.parts import batches_of, inputs_of, step_of
 from graphcl.streams import Streams
-from graphcl.train import PlainStep, fit
+from graphcl.train import fit
 
 CUTOFFS = (10, 20, 40)
 Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
@@ -61,21 +61,16 @@ def start(recipe: ModuleType, config: Any, plan: Plan, seed: int, device: str) -
     """A phase before its first epoch."""
     streams = Streams(seed)
     model: Model = recipe.build(config, plan.train, rng=streams["init"])
-    own = vars(recipe)
-    inputs = own["inputs"](config, plan.train) if "inputs" in own else bipartite(plan.train)
-    model.to(device)
-    step = own["step"](config, model) if "step" in own else PlainStep(model, config.learning_rate)
-    if "batches" in own:
-        batches = own["batches"](config, plan.train)
-    else:
-        batches = Triples(plan.train, config.batch_size, balance=config.balance)
-    return Phase(model, inputs.to(device), step, batches, streams, {}, Progress())
+    model.to(device)  # before the optimiser takes its parameters
+    inputs = inputs_of(recipe, config, plan.train).to(device)
+    step, batches = step_of(recipe, config, model), batches_of(recipe, config, plan.train)
+    return Phase(model, inputs, step, batches, streams, {}, Progress())
 
 
 def warm_up(recipe: ModuleType, config: Any, phase: Phase) -> None:
     """Compiles the kernels on a copy, so that ``seconds.train`` holds no compilation."""
     model = copy.deepcopy(phase.model)
-    step = vars(recipe)["step"](config, model) if "step" in vars(recipe) else PlainStep(model, config.learning_rate)
+    step = step_of(recipe, config, model)
     spare = Streams(0)
     one = next(phase.batches(spare["batches"]))
     for _ in fit(model, phase.inputs, step=step, batches=lambda rng: iter([one]), streams=spare, epochs=1):

@@ -19,7 +19,7 @@ from graphcl.interactions import Interactions, Vocabulary
 FORMAT = 1  # of the directory; raised when an old one could be misread
 
 
-def atomically(path: Path, write: Callable[[Path], None]) -> None:
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """A crash or a full disk in ``write`` leaves the old file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -88,17 +88,18 @@ def write_log(directory: Path, parts: Mapping[str, Interactions]) -> None:
 def read_log(directory: Path) -> dict[str, Interactions]:
     import pandas as pd
 
-    vocabularies = []
-    for name in ("users", "items"):
+    def ids_of(name: str) -> Vocabulary:
         path = directory / f"{name}.parquet"
         if not path.exists():
             raise ValueError(f"{directory} is not a complete run: {path.name} is missing")
         ids = pd.read_parquet(path)["id"]
-        vocabularies.append(Vocabulary(ids.to_numpy(dtype=np.int64 if ids.dtype.kind == "i" else object)))
+        return Vocabulary(ids.to_numpy(dtype=np.int64 if ids.dtype.kind == "i" else object))
+
+    users, items = ids_of("users"), ids_of("items")
     tensors, about = read_tensors(directory / "log.safetensors")
     names = dict.fromkeys(key.partition(".")[0] for key in sorted(tensors))
     return {
-        name: Interactions(tensors[f"{name}.users"].numpy(), tensors[f"{name}.items"].numpy(), *vocabularies, name=about["name"])
+        name: Interactions(tensors[f"{name}.users"].numpy(), tensors[f"{name}.items"].numpy(), users, items, name=about["name"])
         for name in names
     }
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,14 +26,14 @@ from graphcl.data import registry
 from graphcl.data.protocol import Plan
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
-from graphcl.graph import bipartite
-from graphcl.interactions import Interactions, concat
+from graphcl.interactions import Interactions, Vocabulary, concat
 from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.recipes.model import Model
+from graphcl.recipes.parts import inputs_of
 from graphcl.streams import Streams
 
-Data = str | Path | pd.DataFrame | Interactions | Split
+Data: TypeAlias = str | Path | pd.DataFrame | Interactions | Split
 
 
 class Embeddings(NamedTuple):
@@ -94,8 +94,7 @@ class Run:
             model.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(f"{self.path}: the weights do not fit the recipe ({error})") from None
-        own = vars(self.recipe)
-        inputs = own["inputs"](config, self.plan.train) if "inputs" in own else bipartite(self.plan.train)
+        inputs = inputs_of(self.recipe, config, self.plan.train)
         return model, inputs, phases.scorer(model, inputs)
 
     @property
@@ -171,7 +170,7 @@ class Run:
         return _test_report(self.scorer, self.plan, progress)
 
     @staticmethod
-    def _rows(vocabulary, ids: Sequence[Any], what: str) -> np.ndarray:
+    def _rows(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
         rows = vocabulary.rows(ids)
         if (rows < 0).any():
             unknown = [ids[i] for i in np.flatnonzero(rows < 0)]

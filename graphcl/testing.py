@@ -9,18 +9,19 @@ Plain functions that assert; call them from a test of any framework. Each takes 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphcl.contracts import Batch, Layers, Objective, Pair, Part, Scorer, Terms, ViewGenerator
-from graphcl.data.sample import Triples
+from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Part, Scorer, Terms, ViewGenerator
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import mean
 from graphcl.graph import Graph, bipartite
@@ -29,8 +30,9 @@ from graphcl.ops import Operator
 from graphcl.perturb.noise import SignNoise
 from graphcl.recipes.model import Model, Pass
 from graphcl.recipes.model import Rows as AnchorRows
+from graphcl.recipes.parts import batches_of, inputs_of, step_of
 from graphcl.streams import Streams
-from graphcl.train import PlainStep, fit
+from graphcl.train import fit
 
 WIDTH = 4  # of every table here: kernels are compiled for each width
 
@@ -70,7 +72,8 @@ def undisturbed() -> Iterator[None]:
     """Fails if the code inside draws from the global generator of torch, NumPy or Python."""
 
     def states() -> list[Any]:
-        found: list[Any] = [torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()]  # noqa: NPY002
+        numpy_state: Any = np.random.get_state()  # noqa: NPY002
+        found: list[Any] = [torch.get_rng_state(), numpy_state[1].copy(), random.getstate()]
         return [*found, *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
 
     before = states()
@@ -107,12 +110,12 @@ def check_operator(op: Operator, dense: Tensor) -> None:
 
     x.requires_grad_()
     for which in (op, some):
-        assert torch.autograd.gradcheck(lambda t, which=which: which @ t, (x,), fast_mode=True), "gradient with respect to x"
+        assert torch.autograd.gradcheck(partial(operator.matmul, which), (x,), fast_mode=True), "gradient with respect to x"
     for wrong in (torch.zeros(m + 1, WIDTH, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)):
-        _raises(lambda wrong=wrong: op @ wrong, f"a table of shape {tuple(wrong.shape)}")
+        _raises(partial(operator.matmul, op, wrong), f"a table of shape {tuple(wrong.shape)}")
 
 
-def check_encoder(encoder: nn.Module, graph: Graph | None = None) -> None:
+def check_encoder(encoder: Any, graph: Graph | None = None) -> None:
     """L + 1 finite layers [N, d], input first; rows may be chosen first; no global generator; every parameter learns.
 
     Without ``graph``, the encoder is one of :func:`tiny_graph`'s 5 users and 6 items.
@@ -163,7 +166,7 @@ def check_view(
 
     def run(seed: int) -> tuple[list[Tensor], Tensor]:
         encoder = _Counted(LightGCN(sizes, WIDTH, num_layers, rng=torch.Generator().manual_seed(0)).to(dtype))
-        model = Model(encoder, mean(), _no_task)
+        model = Model(cast(Encoder, encoder), mean(), _no_task)
         table = encoder.inner.embedding
         start = table.detach().clone()
         rng = torch.Generator().manual_seed(seed)
@@ -237,7 +240,7 @@ def check_recipe(module: ModuleType, *, epochs: int = 40, least: float = 0.9, **
     streams = Streams(0)
     with undisturbed():
         built = module.build(config, log, rng=streams["init"])
-        scores = _trained(module, config, log, built, streams, epochs) if isinstance(built, nn.Module) else _scored(built, log)
+        scores = _trained(module, config, log, built, streams, epochs) if isinstance(built, Model) else _scored(built, log)
     assert scores.shape == (log.num_users, log.num_items), f"scores of shape {tuple(scores.shape)}"
     assert bool(scores.isfinite().all()), "scores are not finite"
     left = scores.masked_fill(torch.from_numpy(log.matrix.toarray() > 0), -torch.inf)
@@ -247,10 +250,7 @@ def check_recipe(module: ModuleType, *, epochs: int = 40, least: float = 0.9, **
 
 
 def _trained(module: ModuleType, config: Any, log: Interactions, model: Model, streams: Streams, epochs: int) -> Tensor:
-    own = vars(module)
-    inputs = own["inputs"](config, log) if "inputs" in own else bipartite(log)
-    step = own["step"](config, model) if "step" in own else PlainStep(model, config.learning_rate)
-    batches = own["batches"](config, log) if "batches" in own else Triples(log, config.batch_size, balance=config.balance)
+    inputs, step, batches = inputs_of(module, config, log), step_of(module, config, model), batches_of(module, config, log)
     for epoch in fit(model, inputs, step=step, batches=batches, streams=streams, epochs=epochs):
         assert epoch.steps > 0, "an epoch without steps"
     table = model.embed(inputs)

@@ -45,7 +45,7 @@ class LightGCN(nn.Module):
         each = [h]
         for number in range(self.num_layers):
             op, x = inputs.op(number), unit_rows(h) if self.unit else h
-            key = 0 if perturb is None else draw_key(rng)
+            key = 0 if perturb is None or rng is None else draw_key(rng)
             if number == self.num_layers - 1:
                 return Layers.deferring(tuple(each), partial(_propagate, op, x, perturb, key))
             h = _propagate(op, x, perturb, key)

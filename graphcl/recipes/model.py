@@ -172,6 +172,7 @@ class Model(nn.Module):
         forward = Pass(self, inputs, batch, rng)
         terms = self.task(forward, self)
         for contrast in self.contrasts:
+            assert isinstance(contrast, Contrast)
             terms[contrast.name] = contrast(forward)
         return terms
 

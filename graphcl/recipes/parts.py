@@ -1,0 +1,31 @@
+"""What a recipe module may leave out, and what stands in for it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from graphcl.contracts import Batches, Step
+from graphcl.data.sample import Triples
+from graphcl.graph import Graph, bipartite
+from graphcl.interactions import Interactions
+from graphcl.recipes.model import Model
+from graphcl.train import PlainStep
+
+
+def inputs_of(recipe: ModuleType, config: Any, data: Interactions) -> Graph:
+    """The graph of the training part, symmetrically normalised, unless the recipe has ``inputs(config, data)``."""
+    own = vars(recipe)
+    return own["inputs"](config, data) if "inputs" in own else bipartite(data)
+
+
+def step_of(recipe: ModuleType, config: Any, model: Model) -> Step:
+    """Adam on the sum of the terms, unless the recipe has ``step(config, model)``."""
+    own = vars(recipe)
+    return own["step"](config, model) if "step" in own else PlainStep(model, config.learning_rate)
+
+
+def batches_of(recipe: ModuleType, config: Any, data: Interactions) -> Batches:
+    """BPR triples, unless the recipe has ``batches(config, data)``."""
+    own = vars(recipe)
+    return own["batches"](config, data) if "batches" in own else Triples(data, config.batch_size, balance=config.balance)
