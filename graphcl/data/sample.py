@@ -58,7 +58,7 @@ class Triples:
         counts = np.diff(matrix.indptr)
         if counts.max() >= train.num_items:
             full = train.user_ids.ids[counts.argmax()]
-            raise ValueError(f"user {full!r} has every one of the {train.num_items} items, so no negative can be drawn")
+            raise ValueError(f"user {str(full)!r} has every one of the {train.num_items} items, so no negative can be drawn")
         self.indptr, self.indices = matrix.indptr.astype(np.int64), matrix.indices
         self.num_users, self.num_items = train.num_users, train.num_items
         self.batch_size, self.balance = batch_size, balance
