@@ -3,6 +3,8 @@
 The public names load on first use, so that importing the package does nothing but define it.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,3 +38,15 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+class _Package(ModuleType):
+    """`graphcl.train` is the function; `from graphcl.train import fit` reaches into the file of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Importing a file makes it an attribute of its package, where it would hide the function.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
