@@ -27,7 +27,6 @@ SMALL = {"dim": 4, "rank": 2, "batch_size": 1000, "learning_rate": 0.01}
 VARIANTS = {
     "sgl nodes": ("sgl", {"drop": "nd", "fraction": 0.3}),
     "sgl walk": ("sgl", {"drop": "rw", "fraction": 0.3}),
-    "lightgcl dropout": ("lightgcl", {"dropout": 0.25}),
     "lightgcn users": ("lightgcn", {"balance": "users"}),
 }
 
