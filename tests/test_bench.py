@@ -1,0 +1,211 @@
+"""Benchmarks: the floor, paired comparisons, configurations over seeds."""
+
+import json
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import graphcl
+from graphcl import bench, runs
+from tests.toy import NUM_USERS, toy_csv
+
+SMALL = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "epochs": 2, "evaluate_every": 1}
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    return toy_csv(tmp_path_factory.mktemp("data") / "toy.csv")
+
+
+@pytest.fixture(scope="module")
+def made(csv):
+    return runs.load_data(csv)[0]
+
+
+@pytest.fixture(scope="module")
+def floor(made, tmp_path_factory):
+    return bench.floor(made, "valid", tmp_path_factory.mktemp("floor"))
+
+
+# --- the floor --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_floor_has_every_baseline_with_the_regulariser_of_validation(made, floor):
+    assert [run.config["recipe"] for run in floor] == ["popular", "itemknn", "ease", "gfcf"]
+    best, scores = bench.choose(made, "ease", "l2", bench.EASE_GRID)
+    assert list(scores) == list(bench.EASE_GRID)
+    assert floor[2].config["settings"]["l2"] == best
+    assert floor[2].result["metrics"]["valid"]["ndcg@20"] == scores[best] == max(scores.values())
+
+
+def test_choose_scores_each_value_as_a_run_would(made, tmp_path):
+    best, scores = bench.choose(made, "itemknn", "neighbours", [1, 30], "recall@10")
+    for value, score in scores.items():
+        run = graphcl.train("itemknn", made, out=tmp_path / str(value), neighbours=value)
+        assert run.result["metrics"]["valid"]["recall@10"] == score
+    assert scores[best] == max(scores.values())
+
+
+def test_an_interrupted_floor_goes_on(made, floor, monkeypatch):
+    """It once refused the directory of the baseline that was not finished."""
+    out = floor[0].path.parent
+    kept = (floor[1].path / "result.json").stat().st_mtime_ns
+    (out / "gfcf" / "result.json").unlink()
+    again = bench.floor(made, "valid", out)
+    assert (out / "itemknn" / "result.json").stat().st_mtime_ns == kept
+    assert [run.result["metrics"] for run in again] == [run.result["metrics"] for run in floor]
+
+
+def test_what_is_slow_is_left_to_be_asked_for(made, monkeypatch):
+    assert bench.skipped(made) == []
+    monkeypatch.setattr(bench, "_QUICK_ITEMS", 10)
+    assert bench.skipped(made) == ["ease", "gfcf"]
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------------
+
+
+def evaluated(path, values, fingerprint="f", **more):
+    """A run as compare sees it."""
+    path.mkdir()
+    users = [f"{n:03d}" for n in range(len(values))]
+    pd.DataFrame({"user": users, "ndcg@20": values, **more}).to_parquet(path / "per_user.parquet")
+    return SimpleNamespace(path=path, config={"fingerprint": fingerprint, "recipe": path.name})
+
+
+def test_the_interval_is_that_of_a_bootstrap_over_users(tmp_path):
+    rng = np.random.default_rng(0)
+    first = rng.random(200)
+    second = np.clip(first + rng.normal(0.03, 0.1, 200), 0, 1)
+    one, two = bench.compare([evaluated(tmp_path / "a", first), evaluated(tmp_path / "b", second)])
+    assert (one["difference"], one["interval"]) == (0, (0, 0))
+    assert (two["recipe"], two["metric"], two["users"]) == ("b", "ndcg@20", 200)
+    assert two["mean"] == pytest.approx(second.mean())
+    assert two["difference"] == pytest.approx((second - first).mean())
+    # Users are drawn with replacement; a user's two values stay together.
+    drawn = rng.integers(0, 200, size=(20_000, 200))
+    low, high = np.percentile((second - first)[drawn].mean(1), [2.5, 97.5])
+    assert two["interval"] == pytest.approx((low, high), abs=1e-3)
+    again = bench.compare([evaluated(tmp_path / "c", first), evaluated(tmp_path / "d", second)])
+    assert again[1]["interval"] == two["interval"]
+
+
+def test_users_are_matched_by_id(tmp_path):
+    values = np.random.default_rng(1).random(30)
+    run, shuffled = evaluated(tmp_path / "a", values), evaluated(tmp_path / "b", values)
+    frame = pd.read_parquet(shuffled.path / "per_user.parquet")
+    frame.sample(frac=1, random_state=0).to_parquet(shuffled.path / "per_user.parquet")
+    row = bench.compare([run, shuffled])[1]
+    assert (row["difference"], row["interval"]) == (0, (0, 0))
+
+
+def test_a_difference_that_is_the_same_for_all_is_its_own_interval(tmp_path):
+    """It once had an interval around 0."""
+    row = bench.compare([evaluated(tmp_path / "a", np.full(9, 0.25)), evaluated(tmp_path / "b", np.full(9, 0.5))])[1]
+    assert (row["difference"], row["interval"]) == (0.25, (0.25, 0.25))
+
+
+def test_a_bootstrap_over_many_users_takes_little_memory(tmp_path, monkeypatch):
+    """All samples at once were 2.4 GB for Gowalla's users, twice."""
+    monkeypatch.setattr(bench, "_RESAMPLED", 2**14)
+    rng = np.random.default_rng(0)
+    both = [evaluated(tmp_path / name, rng.random(5_000)) for name in "ab"]
+    tracemalloc.start()
+    row = bench.compare(both, samples=500)[1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert row["interval"][0] < row["difference"] < row["interval"][1]
+    assert peak < 500 * 5_000 * 8 / 4
+
+
+def test_runs_that_cannot_be_compared(tmp_path):
+    run = evaluated(tmp_path / "a", [0.1, 0.2])
+    with pytest.raises(ValueError, match="needs two runs or more"):
+        bench.compare([run])
+    with pytest.raises(ValueError, match="were not evaluated on the same data and split"):
+        bench.compare([run, evaluated(tmp_path / "b", [0.1, 0.2], fingerprint="g")])
+    with pytest.raises(ValueError, match=r"holds no 'ndcg@10' for each user; did you mean 'ndcg@20'"):
+        bench.compare([run, run], "ndcg@10")
+    with pytest.raises(ValueError, match="write name@K"):
+        bench.compare([run, run], "ndcg")
+    (run.path / "per_user.parquet").unlink()
+    with pytest.raises(ValueError, match="holds no metrics for each user"):
+        bench.compare([run, run])
+
+
+def test_real_runs_are_compared(floor):
+    rows = bench.compare([floor[0], floor[2], floor[0]], "recall@10", samples=999)
+    means = [run.result["metrics"]["test"]["recall@10"] for run in floor]
+    assert [row["mean"] for row in rows] == pytest.approx([means[0], means[2], means[0]])
+    assert rows[1]["difference"] == pytest.approx(means[2] - means[0])
+    assert (rows[2]["difference"], rows[2]["interval"]) == (0, (0, 0))
+    assert all(row["users"] == NUM_USERS for row in rows)
+
+
+# --- a configuration over its seeds -----------------------------------------------------------------------------------------
+
+
+def configured(root, **config):
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "toy.json").write_text(json.dumps(config))
+
+
+def test_a_benchmark_runs_its_seeds_and_goes_on_where_it_stopped(csv, tmp_path):
+    configured(
+        tmp_path, recipe="lightgcn", data=str(csv), protocol="valid", seeds=[0, 1], settings=SMALL,
+        published={"ndcg@20": 0.5, "source": "nowhere"}, note="a toy",
+    )  # fmt: skip
+
+    epochs = []
+
+    def stop(kind, what):
+        if kind == "epoch":
+            epochs.append(what["epoch"])
+            if len(epochs) == 3:  # the first of seed 1
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.run("toy", root=tmp_path, observe=stop)
+    written = json.loads((tmp_path / "results" / "toy.json").read_text())
+    assert [seed["seed"] for seed in written["seeds"]] == [0]
+    del epochs[:]
+    result = bench.run("toy", root=tmp_path, observe=lambda kind, what: epochs.append(what.get("epoch")) if kind == "epoch" else None)
+    assert epochs == [2]  # of seed 1; seed 0 is kept
+    assert json.loads((tmp_path / "results" / "toy.json").read_text()) == result
+
+    assert result["command"] == "graphcl bench toy"
+    assert (result["recipe"], result["protocol"], result["note"]) == ("lightgcn", "valid", "a toy")
+    assert result["published"] == {"ndcg@20": 0.5, "source": "nowhere"}
+    assert SMALL.items() <= result["settings"].items()
+    assert {"commit", "date", "versions", "hardware", "peak_memory_gb"} <= result.keys()
+    assert result["hardware"]["cores"] >= 1
+    assert 0.01 < result["peak_memory_gb"] < 1000
+    assert [seed["seed"] for seed in result["seeds"]] == [0, 1]
+    for seed in result["seeds"]:
+        assert (seed["epochs"], seed["selected_on"]) == (2, "valid")
+        assert [point["epoch"] for point in seed["curve"]] == [1, 2]
+        assert {"terms", "recall@20", "ndcg@20"} <= seed["curve"][0].keys()
+    values = [seed["metrics"]["test"]["ndcg@20"] for seed in result["seeds"]]
+    mean = sum(values) / 2
+    assert values[0] != values[1]
+    assert result["summary"]["ndcg@20"] == pytest.approx({"mean": mean, "std": abs(values[0] - values[1]) / 2**0.5})
+
+
+def test_a_grid_is_searched_on_validation(csv, made, tmp_path):
+    grid = [1.0, 50.0, 1000.0]
+    configured(tmp_path, recipe="ease", data=str(csv), protocol="valid", seeds=[0], grid={"l2": grid})
+    result = bench.run("toy", root=tmp_path)
+    assert result["settings"] == {"l2": bench.choose(made, "ease", "l2", grid)[0]}
+    assert result["summary"]["recall@20"]["std"] == 0
+
+
+def test_an_unknown_benchmark_names_the_nearest(tmp_path):
+    configured(tmp_path)
+    with pytest.raises(ValueError, match="no benchmark 'tou' in .*; did you mean 'toy'"):
+        bench.run("tou", root=tmp_path)
+    (tmp_path / "configs" / "toy.json").write_text("{")
+    with pytest.raises(ValueError, match=r"toy\.json: not JSON"):
+        bench.run("toy", root=tmp_path)
