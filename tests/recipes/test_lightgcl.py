@@ -1,6 +1,5 @@
 """LightGCL's (released) loss and gradient against dense float64 with LAPACK's SVD."""
 
-import pytest
 import torch
 from torch.testing import assert_close
 
@@ -34,9 +33,8 @@ def contrast(relayed, main, anchors, among, temperature, terms):
     return torch.stack([t for t, _ in terms]).mean()
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_loss_and_gradient(dropout):
-    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, weight=0.7, temperature=0.25, decay=0.03, dropout=dropout)
+def test_loss_and_gradient():
+    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, weight=0.7, temperature=0.25, decay=0.03)
     model = lightgcl.build(config, dense.log(), rng=dense.generator(0))
     graph = dense.inputs()
     view = model.contrasts[0].views
@@ -46,18 +44,9 @@ def test_loss_and_gradient(dropout):
         model.encoder.embedding *= 0.7  # so that some positives are beyond the clamp and some are not
 
     def expected(table, rng):
-        ops = [dense.normalised(dense.adjacency())] * 2
-        if dropout:
-            ops = [dense.entries(op) for op in model.change(graph, rng).ops]
-            for op in ops:  # each directed entry by itself, half of them gone, the others doubled
-                kept = op != 0
-                assert_close(op[kept], 2 * dense.normalised(dense.adjacency())[kept], rtol=1e-12, atol=0)
-                assert not torch.equal(kept, kept.T)
-        layers = [table]
-        for op in ops:
-            layers.append(op @ layers[-1])
+        main = dense.propagate(table, dense.normalised(dense.adjacency()), 2)
         low = truncated(dense.normalised(dense.adjacency()), 2)
-        main, relayed = sum(layers), table + sum(low @ h for h in layers[:-1])
+        main, relayed = sum(main), table + sum(low @ h for h in main[:-1])
         users, items = [], []
         total = contrast(relayed, main, dense.BATCH.users.tolist(), range(dense.USERS), 0.25, users)
         total = total + contrast(
@@ -88,6 +77,20 @@ def test_full_rank_view_is_the_graph():
     assert_close(view @ table, dense.normalised(dense.adjacency()) @ table, rtol=0, atol=1e-10)
     single = lightgcl.svd_view(lightgcl.bipartite(dense.log()).ops[0], graph.kinds, 4)
     assert_close(single @ table.float(), (dense.normalised(dense.adjacency()) @ table).float(), rtol=0, atol=1e-5)
+
+
+def test_dropout_is_of_each_directed_entry_anew_for_every_layer():
+    """Half of the entries gone, the others doubled; a layer's two directions, and two layers, drop different ones."""
+    graph, op = dense.inputs(), dense.normalised(dense.adjacency())
+    changed = lightgcl.edge_dropout(0.5, 2)(graph, dense.generator(0))
+    first, second = (dense.entries(op) for op in changed.ops)
+    for dropped in (first, second):
+        kept = dropped != 0
+        assert_close(dropped[kept], 2 * op[kept], rtol=1e-12, atol=0)
+        assert 0 < kept.sum() < (op != 0).sum()
+        assert not torch.equal(kept, kept.T)
+    assert not torch.equal(first, second)
+    assert lightgcl.edge_dropout(0.0, 2) is None
 
 
 def test_evaluation_has_no_dropout():
