@@ -110,7 +110,7 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
     written after every seed, with all that is needed to repeat it.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, an incomplete configuration.
     """
     if (root / f"{name}.py").exists():  # a benchmark that is a program: speed
         return runpy.run_path(str(root / f"{name}.py"))["main"](root)
@@ -120,6 +120,9 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
             f"no benchmark {name!r} in {root / 'configs'}{nearest(name, known)}; known: {', '.join(known) or 'none'}"
         )
     config = rundir.read_json(known[name])
+    lacking = {"recipe", "data", "protocol", "seeds"} - set(config)
+    if lacking:
+        raise ValueError(f"{known[name]} lacks {', '.join(sorted(lacking))}")
     settings = settings_of(config)
     seeds: list[dict[str, Any]] = []
     for seed in config["seeds"]:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -119,9 +120,9 @@ class Run:
         """The ``k`` best items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
 
         ``users``: ids of the log; None takes all of them. ``histories``: items of people who need not be in the log, as
-        ``{user: [item, ...]}`` or a frame whose first two columns are user and item; they are embedded from these items alone, and
-        a known user's own history is not added. ``exclude_seen`` leaves out every interaction of the log (of the history).
-        Users with fewer than ``k`` items left get fewer rows.
+        ``{user: [item, ...]}`` or a frame whose first two columns are user and item; they are embedded from these items alone: a
+        known user's own history is not added, and items that the log has not play no part, which a warning says. ``exclude_seen``
+        leaves out every interaction of the log (of the history). Users with fewer than ``k`` items left get fewer rows.
 
         Raises:
             ValueError: users that are not in the log, a history without any known item, both arguments at once, k < 1.
@@ -197,6 +198,10 @@ class Run:
         if len(names) == 0 or (counts == 0).any():
             empty = ", ".join(repr(n) for n in np.asarray(names)[counts == 0][:5])
             raise ValueError(f"a history without any item of the log can't be embedded: {empty or 'no rows given'}")
+        if not known.all():
+            warnings.warn(
+                f"{(~known).sum()} of {len(known)} items of the histories are not in the log; they play no part", stacklevel=3
+            )
         matrix = sparse.csr_matrix(
             (np.ones(known.sum(), np.float32), (owner[known], rows[known])), shape=(len(names), len(self.split.train.item_ids))
         )

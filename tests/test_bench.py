@@ -172,7 +172,9 @@ def test_a_benchmark_runs_its_seeds_and_goes_on_where_it_stopped(csv, tmp_path):
     written = json.loads((tmp_path / "results" / "toy.json").read_text())
     assert [seed["seed"] for seed in written["seeds"]] == [0]
     del epochs[:]
-    result = bench.run("toy", root=tmp_path, observe=lambda kind, what: epochs.append(what.get("epoch")) if kind == "epoch" else None)
+    result = bench.run(
+        "toy", root=tmp_path, observe=lambda kind, what: epochs.append(what.get("epoch")) if kind == "epoch" else None
+    )
     assert epochs == [2]  # of seed 1; seed 0 is kept
     assert json.loads((tmp_path / "results" / "toy.json").read_text()) == result
 
@@ -206,6 +208,8 @@ def test_an_unknown_benchmark_names_the_nearest(tmp_path):
     configured(tmp_path)
     with pytest.raises(ValueError, match="no benchmark 'tou' in .*; did you mean 'toy'"):
         bench.run("tou", root=tmp_path)
+    with pytest.raises(ValueError, match=r"toy\.json lacks data, protocol, recipe, seeds"):
+        bench.run("toy", root=tmp_path)
     (tmp_path / "configs" / "toy.json").write_text("{")
     with pytest.raises(ValueError, match=r"toy\.json: not JSON"):
         bench.run("toy", root=tmp_path)

@@ -1,0 +1,484 @@
+"""The command line as its users meet it: what it prints, what it writes, and one line for what they got wrong."""
+
+import errno
+import gzip
+import json
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+import graphcl
+from graphcl import bench, cli, rundir, runs
+from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
+
+SMALL = "--set dim=4 --set batch_size=128 --set learning_rate=0.02 --set evaluate_every=1 --epochs 2"
+
+
+@pytest.fixture
+def graphcl_(monkeypatch, capsys):
+    """Runs a command line in this process: exit code, stdout, stderr."""
+
+    def call(line, *more):
+        monkeypatch.setattr(sys, "argv", ["graphcl", *shlex.split(line), *map(str, more)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An own working directory with the toy log."""
+    monkeypatch.chdir(tmp_path)
+    toy_csv(tmp_path / "toy.csv")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    settings = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "evaluate_every": 1, "epochs": 2}
+    return graphcl.train("lightgcn", toy_csv(folder / "toy.csv"), out=folder / "run", **settings)
+
+
+def one_line(err):
+    assert err.startswith("graphcl: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+# --- start ------------------------------------------------------------------------------------------------------------------
+
+
+def test_importing_loads_nothing_heavy():
+    program = (
+        "import sys, graphcl, graphcl.cli;"
+        "print([name for name in ('torch', 'pandas', 'numpy', 'scipy', 'numba', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_takes_less_than_a_second():
+    """Of processor time, which a busy machine does not stretch."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "graphcl.cli", "--help"], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    for verb in ("train", "evaluate", "recommend", "similar", "embed", "compare", "recipes", "bench", "data"):
+        assert re.search(rf"^  {verb} ", done.stdout, re.M)
+
+
+def test_a_process_ends_with_the_code():
+    done = subprocess.run([sys.executable, "-m", "graphcl.cli", "trian"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert one_line(done.stderr) == "graphcl: No such command 'trian'. Did you mean 'train'?\n"
+
+
+# --- train ------------------------------------------------------------------------------------------------------------------
+
+
+def test_train_prints_one_json_object_last(graphcl_, here):
+    code, out, err = graphcl_(f"train lightgcn toy.csv {SMALL} --seed 3 --out run --json")
+    assert code == 0
+    result = json.loads(out.splitlines()[-1])
+    wanted = {
+        "recipe",
+        "dataset",
+        "seed",
+        "protocol",
+        "epochs",
+        "steps",
+        "best_epoch",
+        "selected_on",
+        "metrics",
+        "seconds",
+        "run",
+    }
+    assert wanted <= result.keys()
+    assert (result["recipe"], result["dataset"], result["seed"], result["run"]) == ("lightgcn", "toy", 3, "run")
+    assert result["seconds"]["load"] > 0
+    assert result["floor"].keys() == {"popular", "itemknn", "ease", "gfcf"}
+    assert result["floor"]["popular"]["ndcg@20"] == graphcl.load("run/floor/popular").result["metrics"]["test"]["ndcg@20"]
+    assert graphcl.load("run").result["metrics"] == result["metrics"]
+    assert [line.split()[:2] for line in err.splitlines()] == [["epoch", "1"], ["epoch", "2"]]
+    # Once more, by the settings of the run, but for one.
+    code, out, _ = graphcl_("train lightgcn toy.csv --config run/config.json --set dim=8 --seed 3 --out again --no-floor --json")
+    config = graphcl.load("again").config
+    assert config["settings"] == {**graphcl.load("run").config["settings"], "dim": 8}
+    assert config["sources"] == {**dict.fromkeys(config["settings"], "config"), "dim": "set"}
+    assert "floor" not in json.loads(out.splitlines()[-1])
+
+
+def test_train_prints_a_table_with_the_floor_and_says_what_chose_the_epoch(graphcl_, here):
+    code, out, _ = graphcl_(f"train lightgcn toy.csv {SMALL} --protocol as-published")
+    assert code == 0
+    title, head, *rows, last = out.splitlines()
+    assert title == "toy, protocol as-published, BEST EPOCH CHOSEN ON TEST, as papers do, test part:"
+    assert head.split()[:3] == ["recipe", "recall@20", "ndcg@20"]
+    assert [row.split()[0] for row in rows] == ["lightgcn", "popular", "itemknn", "ease", "gfcf"]
+    assert last == "Run: runs/lightgcn-toy-seed0"
+    metrics = graphcl.load("runs/lightgcn-toy-seed0").result["metrics"]["test"]
+    assert rows[0].split()[1:3] == [f"{metrics['recall@20']:.4f}", f"{metrics['ndcg@20']:.4f}"]
+    _, out, _ = graphcl_("train popular toy.csv")
+    assert out.startswith("toy, protocol valid, no epoch chosen, test part:\n")
+    assert len(out.splitlines()) == 4  # nothing of the floor beside the floor
+    _, out, _ = graphcl_(f"train lightgcn toy.csv {SMALL} --no-floor")
+    assert out.startswith("toy, protocol valid, epoch chosen on validation, test part:\n")
+
+
+@pytest.mark.parametrize("how", ["", "--json"])
+def test_training_for_deployment_measures_nothing(graphcl_, here, how):
+    """With --json the floor once broke for want of a test part."""
+    code, out, _ = graphcl_(f"train lightgcn toy.csv {SMALL} --protocol all --out run {how}")
+    assert code == 0
+    if how:
+        result = json.loads(out)
+        assert (result["metrics"], result["selected_on"]) == ({}, None)
+    else:
+        assert out.splitlines()[0] == "lightgcn on toy: 2 epochs, protocol all, no test part"
+    assert not Path("run/floor").exists()
+
+
+def test_a_recipe_in_the_working_directory(graphcl_, here, monkeypatch):
+    """An installed command does not look there by itself."""
+    Path("my_recipe.py").write_text("from graphcl.recipes.lightgcn import KIND, Config, build\n")
+    Path("my").mkdir()
+    Path("my/recipe.py").write_text("from graphcl.recipes.lightgcn import KIND, Config, build\n")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    code, _, _ = graphcl_(f"train my.recipe toy.csv {SMALL} --out run --no-floor")
+    assert code == 0
+    assert graphcl.load("run").config["recipe"] == "my.recipe"
+    code, _, err = graphcl_("train my_recipe toy.csv")  # a name without a dot is one of ours
+    assert code == 2
+    assert "unknown recipe 'my_recipe'" in one_line(err)
+
+
+# --- use --------------------------------------------------------------------------------------------------------------------
+
+
+def read(path):
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype={"user": str})
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True, dtype={"user": str})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_recommend_writes_ids_as_they_came(graphcl_, run, here, suffix):
+    path = here / "new" / f"recommended.{suffix}"
+    code, out, err = graphcl_("recommend", run.path, "--k", 5, "--out", path)
+    assert (code, err) == (0, "")
+    assert out == f"{5 * NUM_USERS} rows for {NUM_USERS} users: {path}\n"
+    found, expected = read(path), run.recommend(k=5)
+    assert found.columns.tolist() == ["user", "item", "score", "rank"]
+    for column in ("user", "item", "rank"):
+        assert found[column].tolist() == expected[column].tolist()
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-6, atol=1e-9)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_recommend_to_some_or_from_histories(graphcl_, run, here):
+    Path("users.txt").write_text("007\r\n\n 003 \n")
+    code, _, _ = graphcl_("recommend", run.path, "--users", "users.txt", "--k", 99, "--out", "r.csv")
+    assert code == 0
+    assert read(Path("r.csv")).groupby("user", sort=False).size().to_dict() == {"007": NUM_ITEMS - 8, "003": NUM_ITEMS - 8}
+    code, _, _ = graphcl_("recommend", run.path, "--users", "users.txt", "--k", 99, "--include-seen", "--out", "r.csv")
+    assert len(read(Path("r.csv"))) == 2 * NUM_ITEMS
+    Path("history.csv").write_text("user,item\nnew,i01\nnew,i02\n007,i03\nnew,strange\n")
+    code, _, err = graphcl_("recommend", run.path, "--history", "history.csv", "--k", 4, "--out", "r.csv")
+    assert code == 0
+    assert one_line(err) == "graphcl: warning: 1 of 4 items of the histories are not in the log; they play no part\n"
+    expected = run.recommend(histories={"new": ["i01", "i02"], "007": ["i03"]}, k=4)
+    assert (
+        read(Path("r.csv"))[["user", "item", "rank"]].to_numpy().tolist()
+        == expected[["user", "item", "rank"]].to_numpy().tolist()
+    )
+
+
+def test_evaluate_gives_the_same_metrics(graphcl_, run):
+    code, out, _ = graphcl_("evaluate", run.path, "--json")
+    assert code == 0
+    assert json.loads(out) == run.result
+    code, out, _ = graphcl_("evaluate", run.path)
+    assert dict(line.split() for line in out.splitlines())["ndcg@20"] == f"{run.result['metrics']['test']['ndcg@20']:.4f}"
+
+
+def test_similar(graphcl_, run):
+    code, out, _ = graphcl_("similar", run.path, "--item", "i07", "--k", 3, "--json")
+    assert code == 0
+    assert [row["item"] for row in json.loads(out)] == run.similar("i07", 3)["item"].tolist()
+    _, out, _ = graphcl_("similar", run.path, "--item", "i07", "--k", 3)
+    assert [line.split()[0] for line in out.splitlines()] == ["item", *run.similar("i07", 3)["item"]]
+
+
+def test_embed(graphcl_, run, here):
+    expected = run.embeddings()
+    for name in ("e.npz", "e.parquet", "e.safetensors"):
+        code, out, _ = graphcl_("embed", run.path, "--out", name)
+        assert (code, out) == (0, f"{name}\n")
+    with np.load("e.npz", allow_pickle=False) as found:
+        assert "007" in found["user_ids"]
+        np.testing.assert_array_equal(found["items"], expected.items)
+    frame = pd.read_parquet("e.parquet").set_index("id")["embedding"]
+    np.testing.assert_array_equal(frame["007"], expected.users[list(expected.user_ids).index("007")])
+    with safe_open("e.safetensors", framework="np") as found:
+        np.testing.assert_array_equal(found.get_tensor("users"), expected.users)
+
+
+def test_compare(graphcl_, run, here):
+    graphcl.train("popular", toy_frame(), out="popular")
+    log = run.path.parent / "toy.csv"
+    graphcl.train("popular", log, out="same")
+    code, out, _ = graphcl_("compare", run.path, "same", "--metric", "recall@20", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(json.dumps(bench.compare([run, graphcl.load("same")], "recall@20")))
+    _, out, _ = graphcl_("compare", "same", "same")
+    assert out.splitlines()[2].split()[2:] == ["0.0000", "[+0.0000,", "+0.0000]"]
+
+
+def test_recipes(graphcl_):
+    code, out, _ = graphcl_("recipes --json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["xsimgcl"]["settings"]["eps"] == 0.2
+    assert found["lightgcn"]["about"].startswith("LightGCN")
+    _, out, _ = graphcl_("recipes")
+    assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == list(found)
+
+
+def test_bench(graphcl_, here):
+    Path("benchmarks/configs").mkdir(parents=True)
+    config = {"recipe": "popular", "data": "toy.csv", "protocol": "valid", "seeds": [0]}
+    Path("benchmarks/configs/toy.json").write_text(json.dumps(config))
+    code, out, _ = graphcl_("bench toy")
+    assert code == 0
+    assert json.loads(out) == json.loads(Path("benchmarks/results/toy.json").read_text())["summary"]
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------------
+
+LOG = toy_frame().to_csv(index=False)
+BAD_LOGS = {
+    "cut.csv.gz": (gzip.compress(LOG.encode())[:-40], "cut.csv.gz: the gzip file is truncated"),
+    "junk.csv": (bytes(range(256)) * 4, "junk.csv: not a text file"),
+    "empty.csv": (b"", "empty.csv: the file is empty"),
+    "header.csv": (b"user,item,rating\n", "header.csv: a header and no rows"),
+    "delimiter.csv": (
+        LOG.replace(",", ";").replace("user;item;", "user,item,").encode(),
+        "delimiter.csv:2: 1 fields where line 1 has 3",
+    ),
+    "nan.csv": (b"user,item,rating\na,x,4\na,y,nan\nb,x,3\n", "nan.csv:3: the rating nan is not a finite number"),
+    "rating.csv": (b"user,item,rating\na,x,4\na,y,good\nb,x,3\n", "rating.csv:3: the rating good is not a finite number"),
+    "time.csv": (b"user,item,timestamp\na,x,4\na,y,soon\nb,x,3\n", "time.csv:3: the time soon is not a finite number"),
+    "id.csv": (b"user,item,rating\na,x,4\n,y,3\nb,x,3\n", "id.csv:3: the user id is empty"),
+    "single.csv": (b"user,item\na,x\na,y\na,z\n", "single: only one user"),
+    "short.csv": (b"user,item\na,x\nb,y\nc,z\n", "short: split rule 'random' leaves no test rows out of 3"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_LOGS))
+def test_a_bad_log_is_one_line(graphcl_, here, name):
+    data, told = BAD_LOGS[name]
+    Path(name).write_bytes(data)
+    code, out, err = graphcl_("train popular", name, "--out", "run")
+    assert (code, out) == (2, "")
+    assert told in one_line(err)
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train popular nope.csv", "nope.csv: no such file"),
+        ("train popular gowala", "unknown data set 'gowala'; did you mean 'gowalla'?"),
+        ("train popular toy.csv --user-col who", "toy.csv: no column 'who' for the user; the columns are: user, item, timestamp"),
+        ("train popular toy.csv --split tmporal", "unknown split rule 'tmporal'; did you mean 'temporal'?"),
+        ("train popular toy.csv --min-rating 3", "min_rating=3.0 needs a rating column"),
+        ("train popullar toy.csv", "unknown recipe 'popullar'; did you mean 'popular'?"),
+        ("train ./mine.py toy.csv", "unknown recipe './mine.py'"),
+        ("train popular toy.csv --protocol refti", "unknown protocol 'refti'; did you mean 'refit'?"),
+        ("train popular toy.csv --device tpu", "--device must be auto, cpu or cuda, got 'tpu'"),
+        ("train popular toy.csv --seed x", "Invalid value for '--seed'"),
+        ("train popular toy.csv --sed 1", "No such option: --sed"),
+        ("train lightgcn toy.csv --set dimm=8", "unknown setting 'dimm' of lightgcn; did you mean 'dim'?"),
+        ("train lightgcn toy.csv --set dim=wide", "setting 'dim' must be int, got 'wide'"),
+        ("train lightgcn toy.csv --set dim", "--set takes KEY=VALUE, got 'dim'"),
+        ("train lightgcn toy.csv --set seed=3", "--set is for settings of the recipe, and 'seed' is none"),
+        ("train lightgcn toy.csv --set select=ndgc@20", "no metric is called 'ndgc': did you mean 'ndcg'?"),
+        ("train lightgcn toy.csv --set select=ndcg", "'ndcg' is not a metric: write name@K"),
+        ("train lightgcn toy.csv --set evaluate_every=0", "setting 'evaluate_every' must be 1 or more"),
+        ("train lightgcn toy.csv --config none.json", "none.json: No such file"),
+        ("train lightgcn toy.csv --config broken.json", "broken.json:2: not JSON"),
+        ("train lightgcn toy.csv --config list.json", "list.json: a JSON object of settings is needed"),
+        ("train lightgcn toy.csv --config sgl.json", "sgl.json holds settings of 'sgl', not of 'lightgcn'"),
+        ("train lightgcn toy.csv --config typo.json", "unknown setting 'dimm'"),
+        ("train lightgcn toy.csv --config .", ".: Is a directory"),
+        ("train popular toy.csv --out .", ". exists and is not a run; choose another --out"),
+        ("train popular toy.csv --out toy.csv", "toy.csv exists and is not a run"),
+        ("train popular toy.csv --resume", "resume needs the run's directory (--out DIR)"),
+        ("evaluate nowhere", "there is no run at nowhere"),
+        ("evaluate .", "is not a complete run: config.json is missing"),
+        ("compare RUN", "compare needs two runs or more"),
+        ("compare RUN RUN --metric ndgc@20", "did you mean 'ndcg'?"),
+        ("recommend RUN", "Missing option '--out'"),
+        ("recommend RUN --out r.xls", "--out must end in .parquet, .csv or .jsonl, got 'r.xls'"),
+        ("recommend RUN --out r.csv --k 0", "k must be at least 1, got 0"),
+        ("recommend RUN --out r.csv --users users.txt", "2 users are not in the log: '7', 'ann'; for people who are not in it"),
+        ("recommend RUN --out r.csv --users none.txt", "none.txt: no such file"),
+        ("recommend RUN --out r.csv --users empty.txt", "empty.txt: the file is empty"),
+        ("recommend RUN --out r.csv --history strange.csv", "a history without any item of the log can't be embedded: 'x'"),
+        ("recommend RUN --out r.csv --history strange.csv --users users.txt", "--users and --history exclude each other"),
+        ("recommend RUN --out toy.csv/r.csv", "toy.csv: "),
+        ("similar RUN --item i7", "1 item is not in the log: 'i7'"),
+        ("embed RUN --out e.pkl", "embeddings are written as .npz, .parquet, .safetensors, not as 'e.pkl'"),
+        ("bench nowhere", "no benchmark 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_line(graphcl_, run, here, line, told):
+    Path("broken.json").write_text('{"dim": 8,\n')
+    Path("list.json").write_text("[8]")
+    Path("sgl.json").write_text('{"recipe": "sgl", "settings": {"dim": 8}}')
+    Path("typo.json").write_text('{"dimm": 8}')
+    Path("users.txt").write_text("007\n7\nann\n")
+    Path("empty.txt").touch()
+    Path("strange.csv").write_text("user,item\nx,strange\n")
+    before = sorted(os.listdir())
+    code, out, err = graphcl_(line.replace("RUN", shlex.quote(str(run.path))))
+    assert (code, out) == (2, "")
+    assert told in one_line(err)
+    assert sorted(os.listdir()) == before
+
+
+def test_no_arguments_show_the_help(graphcl_):
+    for line in ("", "data"):
+        code, out, err = graphcl_(line)
+        assert (code, out) == (2, "")
+        assert err.startswith("Usage: ")
+
+
+def test_other_data_under_the_same_name(graphcl_, here):
+    graphcl_("train popular toy.csv --out run")
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    toy_csv(Path("toy.csv"), seed=1)
+    code, _, err = graphcl_("train popular toy.csv --out run --resume")
+    assert code == 2
+    assert "run was trained on other data than 'toy' as it is now" in one_line(err)
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------------
+
+
+def resumed_by(err):
+    """The command that the last line of stderr tells."""
+    told = err.splitlines()[-1]
+    assert told.startswith("graphcl: ")
+    assert "Traceback" not in err
+    reason, _, command = told.removeprefix("graphcl: ").partition("; go on with: graphcl ")
+    return reason, command
+
+
+def test_a_full_disk_says_how_to_go_on(graphcl_, run, here, monkeypatch):
+    left = iter([True, True])
+
+    def save_file(*arguments, **named):
+        if not next(left, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(*arguments, **named)
+
+    whole = rundir.save_file
+    with monkeypatch.context() as patched:
+        patched.setattr(rundir, "save_file", save_file)
+        code, out, err = graphcl_(f"train lightgcn toy.csv {SMALL} --out 'my run' --no-floor")
+    assert (code, out) == (1, "")
+    reason, command = resumed_by(err)
+    assert reason == "my run/checkpoint.safetensors could not be written: No space left on device"
+    code, _, err = graphcl_(command)
+    assert code == 0
+    assert [line.split()[1] for line in err.splitlines()] == ["2"]  # epoch 1 was kept
+    assert graphcl.load("my run").result["metrics"] == run.result["metrics"]
+    assert Path("my run/model.safetensors").read_bytes() == (run.path / "model.safetensors").read_bytes()
+
+
+def test_an_interrupted_floor_says_how_to_go_on(graphcl_, here, monkeypatch):
+    def floor(*arguments, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench, "floor", floor)
+        code, _, err = graphcl_(f"train lightgcn toy.csv {SMALL}")
+    assert code == 130
+    reason, command = resumed_by(err)
+    assert reason == "interrupted"
+    code, out, err = graphcl_(command)
+    assert (code, err) == (0, "")  # nothing is trained again
+    assert out.splitlines()[-1] == "Run: runs/lightgcn-toy-seed0"
+    assert "ease" in out
+
+
+def test_other_verbs_are_interrupted_in_one_line(graphcl_, run, monkeypatch):
+    def load(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "load", load)
+    assert graphcl_("evaluate", run.path) == (130, "", "graphcl: interrupted\n")
+
+
+SLOW = '''"""LightGCN that takes its time, where it is told to."""
+import os, time
+from graphcl.recipes.lightgcn import KIND, Config, build
+from graphcl.train import PlainStep
+
+class Slow(PlainStep):
+    def __call__(self, *arguments):
+        time.sleep(float(os.environ.get("SLOW", 0)))
+        return super().__call__(*arguments)
+
+def step(config, model):
+    return Slow(model, config.learning_rate)
+'''
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(graphcl_, here):
+    Path("slow").mkdir()
+    Path("slow/recipe.py").write_text(SLOW)
+    line = f"train slow.recipe toy.csv {SMALL} --epochs 5 --no-floor".replace("--epochs 2 ", "")
+    # Whatever started the tests may have told its children to ignore the signal.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from graphcl.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *shlex.split(line)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "SLOW": "0.5"},
+    )  # fmt: skip
+    assert process.stderr is not None
+    for told in process.stderr:
+        if told.startswith("epoch 2 "):
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    reason, command = resumed_by(err)
+    assert reason == "interrupted"
+    assert shlex.split(command)[-3:] == ["--out", "runs/slow.recipe-toy-seed0", "--resume"]
+
+    code, _, err = graphcl_(command)
+    assert code == 0
+    assert [told.split()[1] for told in err.splitlines()] == ["3", "4", "5"]
+    graphcl_(f"{line} --out whole")
+    first, whole = graphcl.load("runs/slow.recipe-toy-seed0"), graphcl.load("whole")
+    assert first.result["metrics"] == whole.result["metrics"]
+    assert (first.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
