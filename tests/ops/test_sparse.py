@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from graphcl.ops import Sparse, uniform, unit_rows
+from graphcl.ops import Sparse, SparseRows, uniform, unit_rows
 from graphcl.testing import check_operator
 
 # 6 x 6 and symmetric, with a node (4) that has no edge
@@ -109,6 +109,8 @@ def test_rows_of_rows_and_of_their_transpose():
     op = Sparse(*parts(PATTERN), left=LEFT, right=RIGHT)
     dense = scaled(PATTERN, LEFT, RIGHT)
     some = op.rows(torch.tensor([5, 1, 4, 1]))
+    assert isinstance(some, SparseRows)
+    assert some.whole is op  # nothing is copied
     check_operator(some, dense[[5, 1, 4, 1]])
     check_operator(some.rows(torch.tensor([1, 0])), dense[[1, 5]])
     check_operator(some.T, dense[[5, 1, 4, 1]].T)
