@@ -206,7 +206,7 @@ def test_a_grid_is_searched_on_validation(csv, made, tmp_path):
 
 def test_an_unknown_benchmark_names_the_nearest(tmp_path):
     configured(tmp_path)
-    with pytest.raises(ValueError, match="no benchmark 'tou' in .*; did you mean 'toy'"):
+    with pytest.raises(ValueError, match=r"no benchmark 'tou' in .*; did you mean 'toy'"):
         bench.run("tou", root=tmp_path)
     with pytest.raises(ValueError, match=r"toy\.json lacks data, protocol, recipe, seeds"):
         bench.run("toy", root=tmp_path)

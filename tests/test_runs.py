@@ -507,10 +507,8 @@ def content(path):
     [
         (rundir, "save_file", 1),  # the log
         (rundir, "save_file", 2),  # the first checkpoint
-        (rundir, "save_file", 4),  # the third
         (rundir, "save_file", 6),  # the weights
         (os, "replace", 1),  # config.json
-        (os, "replace", 3),  # the ids
         (os, "replace", 8),  # a checkpoint
         (os, "replace", 12),  # result.json
         (os, "fsync", 8),  # a line of metrics
