@@ -54,7 +54,8 @@ class Graph:
             raise ValueError(f"a mask of {self.num_pairs} pairs is needed, got {keep.dtype} {tuple(keep.shape)}")
         entry = keep[self.pair_of_entry]
         counts = torch.cat([entry.new_zeros(1, dtype=torch.int64), entry.cumsum(0)])
-        adj = Sparse(counts[self.adj.rowptr], self.adj.col[entry], self.adj.shape, symmetric=True)
+        ones = self.adj.left
+        adj = Sparse(counts[self.adj.rowptr], self.adj.col[entry], self.adj.shape, left=ones, right=ones, symmetric=True)
         renumber = keep.cumsum(0) - 1
         return replace(
             self,
@@ -89,6 +90,7 @@ class Graph:
         kinds: Mapping[str, slice] | None = None,
         exponents: tuple[float, float] = (0.5, 0.5),
         x: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,  # of the operators' scales
     ) -> Graph:
         """From undirected pairs in any order; repeats and reversed repeats merge, self-loops are left out."""
         low, high = np.minimum(first, second), np.maximum(first, second)
@@ -108,7 +110,9 @@ class Graph:
         for part, shift in ((lower, upper.indptr[:-1]), (upper, lower.indptr[1:])):
             to = np.arange(num_pairs) + np.repeat(shift, np.diff(part.indptr))
             col[to], pair[to] = part.indices, part.data
-        adj = Sparse(torch.from_numpy(starts), torch.from_numpy(col), (num_nodes, num_nodes), symmetric=True)
+        ones = torch.ones(num_nodes, dtype=dtype)
+        shape = (num_nodes, num_nodes)
+        adj = Sparse(torch.from_numpy(starts), torch.from_numpy(col), shape, left=ones, right=ones, symmetric=True)
         ends = np.stack([np.repeat(np.arange(num_nodes), np.diff(upper.indptr)), upper.indices.astype(np.int64)])
         return cls(
             adj,
@@ -155,20 +159,22 @@ class Graph:
 
 
 def normalise(adj: Sparse, left: float = 0.5, right: float = 0.5) -> Sparse:
-    """``D^-left A D^-right`` with the degrees of ``adj``; a node without edges has scale zero, never inf.
+    """``D^-left A D^-right`` with the degrees of ``adj``, in its dtype; a node without edges has scale zero, never inf.
 
     The default is LightGCN's symmetric normalisation (no self-loops); LightGCN++ takes .6 and -.1.
     """
     degree = adj.degrees().double()
 
     def scale(exponent: float) -> Tensor:
-        return torch.where(degree > 0, degree.clamp_min(1) ** -exponent, 0.0).float()
+        return torch.where(degree > 0, degree.clamp_min(1) ** -exponent, 0.0).to(adj.left.dtype)
 
     a = scale(left)
     return adj.scaled(a, a if left == right else scale(right))
 
 
-def bipartite(interactions: Interactions, *, exponents: tuple[float, float] = (0.5, 0.5)) -> Graph:
+def bipartite(
+    interactions: Interactions, *, exponents: tuple[float, float] = (0.5, 0.5), dtype: torch.dtype = torch.float32
+) -> Graph:
     """Users and items as one graph: user u is row u, item i is row U + i. Repeated interactions merge to one edge.
 
     Degrees come from these interactions alone, so pass the training part. Rows follow the vocabularies, which splits order by
@@ -182,4 +188,5 @@ def bipartite(interactions: Interactions, *, exponents: tuple[float, float] = (0
         users + items,
         kinds={"user": slice(0, users), "item": slice(users, users + items)},
         exponents=exponents,
+        dtype=dtype,
     )

@@ -44,9 +44,9 @@ def tiny_interactions() -> Interactions:
     return Interactions(users, items, Vocabulary(np.arange(5)), Vocabulary(np.arange(6)), name="tiny")
 
 
-def tiny_graph() -> Graph:
+def tiny_graph(dtype: torch.dtype = torch.float32) -> Graph:
     """:func:`tiny_interactions` as a graph of 11 nodes and 9 pairs; nodes 4 and 10 are isolated."""
-    return bipartite(tiny_interactions())
+    return bipartite(tiny_interactions(), dtype=dtype)
 
 
 def tiny_batch() -> Batch:
@@ -120,7 +120,7 @@ def check_encoder(encoder: Any, graph: Graph | None = None) -> None:
 
     Without ``graph``, the encoder is one of :func:`tiny_graph`'s 5 users and 6 items.
     """
-    graph = tiny_graph() if graph is None else graph
+    graph = tiny_graph(next(encoder.parameters()).dtype) if graph is None else graph
     rows = torch.tensor([graph.num_nodes - 1, 0, 1, 0])
     noise = SignNoise(0.25)
 
@@ -160,7 +160,7 @@ def check_view(
 
     The view runs on :func:`tiny_graph`, whose isolated nodes it has to survive. ``dtype`` is that of the view's own tensors.
     """
-    graph, batch = tiny_graph(), tiny_batch()
+    graph, batch = tiny_graph(dtype), tiny_batch()
     sizes = {kind: span.stop - span.start for kind, span in graph.kinds.items()}
     before = _contents(graph)
 

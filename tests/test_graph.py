@@ -46,8 +46,11 @@ def test_bipartite_is_normalised_by_both_degrees():
 
 
 def test_operator_contract():
-    graph = tiny_graph()
+    graph = tiny_graph(torch.float64)
     op = graph.ops[0]
+    assert op.left.dtype == torch.float64
+    assert graph.with_pairs(torch.ones(9, dtype=torch.bool)).ops[0].left.dtype == torch.float64
+    assert tiny_graph().ops[0].left.dtype == torch.float32
     check_operator(op, op.left.double()[:, None] * torch.from_numpy(TINY) * op.right.double()[None])
     assert op.T is op
 
@@ -126,7 +129,7 @@ def test_a_graph_with_fewer_pairs_is_normalised_by_its_own_degrees(exponents):
 
 
 def test_a_graph_without_pairs():
-    part = tiny_graph().with_pairs(torch.zeros(9, dtype=torch.bool))
+    part = tiny_graph(torch.float64).with_pairs(torch.zeros(9, dtype=torch.bool))
     assert part.num_pairs == 0
     assert not (part.ops[0] @ torch.ones(11, 4, dtype=torch.float64)).any()
     empty = Graph.from_pairs(np.array([], dtype=int), np.array([], dtype=int), 3)

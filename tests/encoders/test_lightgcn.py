@@ -30,7 +30,7 @@ def dense(op) -> torch.Tensor:
 
 @pytest.mark.parametrize("num_layers", [0, 1, 3])
 def test_layers_are_powers_of_the_normalised_matrix(num_layers):
-    model, graph = encoder(num_layers), tiny_graph()
+    model, graph = encoder(num_layers), tiny_graph(torch.float64)
     layers = model(graph)
     assert len(layers) == num_layers + 1
     power = torch.eye(11, dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_contract(options):
 
 def test_unequal_exponents_and_unit_rows():
     """LightGCN++: e_u(l+1) = sum_i d_u^-0.6 d_i^0.1 e_i(l) / |e_i(l)|."""
-    graph = bipartite(tiny_interactions(), exponents=(0.6, -0.1))
+    graph = bipartite(tiny_interactions(), exponents=(0.6, -0.1), dtype=torch.float64)
     model = encoder(2, unit=True)
     degrees = graph.adj.degrees().double()
     h = model.embedding
@@ -63,7 +63,7 @@ def test_unequal_exponents_and_unit_rows():
 
 
 def test_each_layer_has_its_own_operator():
-    graph = random_walk(tiny_graph(), 0.4, 2, generator())
+    graph = random_walk(tiny_graph(torch.float64), 0.4, 2, generator())
     model = encoder(2)
     first = dense(graph.ops[0]) @ model.embedding
     torch.testing.assert_close(model(graph)[2], dense(graph.ops[1]) @ first, rtol=1e-12, atol=1e-14)
@@ -71,7 +71,7 @@ def test_each_layer_has_its_own_operator():
 
 
 def test_the_perturbed_output_is_what_the_next_layer_propagates():
-    model, graph = encoder(3), tiny_graph()
+    model, graph = encoder(3), tiny_graph(torch.float64)
     layers = model(graph, rng=generator(4), perturb=SignNoise(0.2))
     known = graph.adj.degrees() > 0
     for number in range(3):
@@ -82,7 +82,7 @@ def test_the_perturbed_output_is_what_the_next_layer_propagates():
 
 
 def test_the_last_layer_is_made_for_the_rows_that_are_read():
-    model, graph, rows = encoder(2), tiny_graph(), torch.tensor([9, 0, 4, 0])
+    model, graph, rows = encoder(2), tiny_graph(torch.float64), torch.tensor([9, 0, 4, 0])
     for perturb in (None, SignNoise(0.2)):
         few = model(graph, rng=generator(1), perturb=perturb).at(rows)
         whole = model(graph, rng=generator(1), perturb=perturb)
@@ -94,7 +94,7 @@ def test_the_last_layer_is_made_for_the_rows_that_are_read():
 
 
 def test_gradient():
-    graph = tiny_graph()
+    graph = tiny_graph(torch.float64)
     model = encoder(2)
 
     def final(table):
@@ -105,7 +105,7 @@ def test_gradient():
 
 def test_rows_of_a_subgraph_are_found_by_their_global_ids():
     ids = torch.tensor([7, 1, 3])
-    graph = dataclasses.replace(tiny_graph(), ids=ids)
+    graph = dataclasses.replace(tiny_graph(torch.float64), ids=ids)
     model = encoder(0)
     assert torch.equal(model(graph)[0], model.embedding[ids])
 
@@ -141,7 +141,7 @@ def test_the_table_comes_from_the_generator_alone():
 @pytest.mark.parametrize("options", [{}, {"unit": True}])
 def test_a_known_users_history_folds_in_to_what_its_items_send(options):
     """From the user's own history, layers 1..L are its own; only the table's row is missing."""
-    graph = bipartite(tiny_interactions(), exponents=(0.6, -0.1))
+    graph = bipartite(tiny_interactions(), exponents=(0.6, -0.1), dtype=torch.float64)
     model = encoder(3, **options)
     layers = model(graph)
     histories = tiny_interactions().matrix[[3, 1, 4]]
@@ -164,4 +164,4 @@ def test_sizes_outside_their_range_are_refused(dim, num_layers):
 def test_a_graph_of_other_nodes_is_refused():
     model = LightGCN({"user": 5, "item": 7}, 4, 1, rng=generator())
     with pytest.raises(ValueError, match="11 rows"):
-        _ = model(tiny_graph())[1]
+        _ = model(tiny_graph(torch.float64))[1]

@@ -9,7 +9,7 @@ from tests.encoders.test_lightgcn import SIZES, dense, generator
 
 
 def test_each_layer_adds_what_the_neighbours_send():
-    graph = tiny_graph()
+    graph = tiny_graph(torch.float64)
     model = ResidualGCN(SIZES, 4, 2, slope=0.25, rng=generator()).double()
     layers = model(graph)
     h = model.embedding
@@ -24,7 +24,7 @@ def test_contract():
 
 
 def test_a_known_users_history_folds_in_to_the_sum_of_what_its_items_send():
-    graph = tiny_graph()
+    graph = tiny_graph(torch.float64)
     model = ResidualGCN(SIZES, 4, 2, rng=generator()).double()
     layers = model(graph)
     found = model.fold_in(graph, layers, tiny_interactions().matrix[[3, 0]])

@@ -12,9 +12,9 @@ from tests.ops.test_counter import by_hand
 # 5 x 6, rows 1 and 4 empty, column 5 unused
 ROWPTR = np.array([0, 3, 3, 4, 8, 8])
 COL = np.array([0, 2, 4, 3, 0, 1, 2, 3], dtype=np.int32)
-VALUES = np.array([2, -1, 0.5, 4, 1, 3, -2, 0.25], dtype=np.float32)
-LEFT = np.array([1, 2, 0.5, -1, 3], dtype=np.float32)
-RIGHT = np.array([0.5, 1, 2, -2, 1, 8], dtype=np.float32)
+VALUES = np.array([2, -1, 0.5, 4, 1, 3, -2, 0.25])
+LEFT = np.array([1, 2, 0.5, -1, 3])
+RIGHT = np.array([0.5, 1, 2, -2, 1, 8])
 KEY = 2**40 + 9
 
 

@@ -15,14 +15,14 @@ def draw(*shape: int) -> torch.Tensor:
 
 
 LEFT, RIGHT, OTHER = draw(6, 2), draw(5, 2), draw(5, 3)
-# Small whole numbers are exact in float32. Row 2 and column 0 are empty.
+# Row 2 and column 0 are empty.
 TABLE = torch.tensor(
     [[0, 1, 0, 2, 0], [0, 0, 3, 0, 1], [0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 4, 0], [0, 2, 0, 0, 1]]
 ).double()
 
 
 def sparse_table() -> Sparse:
-    return Sparse.from_scipy(sparse.csr_matrix(TABLE.numpy()))
+    return Sparse.from_scipy(sparse.csr_matrix(TABLE.numpy()), dtype=torch.float64)
 
 
 def test_low_rank():

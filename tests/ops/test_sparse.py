@@ -20,9 +20,8 @@ PATTERN = np.array(
         [0, 1, 0, 1, 0, 0],
     ]
 )
-# Powers of two and small numbers: float32 scales times values are exact, so the comparison may be at float64's precision.
-LEFT = torch.tensor([0.5, 1, 2, -1, 4, 0.25])
-RIGHT = torch.tensor([2, 0.125, -4, 1, 8, 0.5])
+LEFT = torch.tensor([0.3, 1, 2, -1, 4, 0.25], dtype=torch.float64)
+RIGHT = torch.tensor([2, 0.1, -4, 1, 8, 0.5], dtype=torch.float64)
 
 
 def parts(matrix: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
@@ -30,6 +29,11 @@ def parts(matrix: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, tuple[int, in
     col = [j for row in matrix for j in np.flatnonzero(row)]
     rowptr = np.concatenate([[0], np.cumsum([np.count_nonzero(row) for row in matrix])])
     return torch.tensor(rowptr), torch.tensor(col, dtype=torch.int32), matrix.shape
+
+
+def pattern(matrix: np.ndarray) -> Sparse:
+    ones = [torch.ones(size, dtype=torch.float64) for size in matrix.shape]
+    return Sparse(*parts(matrix), left=ones[0], right=ones[1])
 
 
 def double(matrix) -> torch.Tensor:
@@ -41,7 +45,7 @@ def scaled(matrix: np.ndarray, left: torch.Tensor, right: torch.Tensor) -> torch
 
 
 def test_pattern():
-    check_operator(Sparse(*parts(PATTERN)), double(PATTERN))
+    check_operator(pattern(PATTERN), double(PATTERN))
 
 
 def test_symmetric_pattern_is_its_own_transpose():
@@ -61,8 +65,8 @@ def test_symmetric_pattern_between_unequal_scales():
 def test_rectangle_with_values_and_scales():
     matrix = np.array([[0, 2, -1, 0, 0.5], [0, 0, 0, 0, 0], [4, 0, 0, 1, 0], [1, 1, 1, 1, 1]])
     rowptr, col, shape = parts(matrix)
-    left, right = torch.tensor([1, 3, 0.5, -2]), torch.tensor([2, 0.5, 1, 4, -1])
-    values = torch.tensor(matrix[matrix != 0], dtype=torch.float32)
+    left, right = double([1, 3, 0.3, -2]), double([2, 0.1, 1, 4, -1])
+    values = double(matrix[matrix != 0])
     op = Sparse(rowptr, col, shape, values=values, left=left, right=right)
     dense = scaled(matrix, left, right)
     check_operator(op, dense)
@@ -75,7 +79,7 @@ def test_rectangle_with_values_and_scales():
 def test_values_of_a_symmetric_matrix():
     matrix = np.where(PATTERN, np.add.outer(np.arange(6), np.arange(6)), 0)
     rowptr, col, shape = parts(PATTERN)
-    values = torch.tensor(matrix[PATTERN > 0], dtype=torch.float32)
+    values = double(matrix[PATTERN > 0])
     check_operator(Sparse(rowptr, col, shape, values=values, left=LEFT, right=RIGHT, symmetric=True), scaled(matrix, LEFT, RIGHT))
 
 
@@ -83,8 +87,8 @@ def test_from_scipy_adds_repeats_and_leaves_the_caller_its_matrix():
     matrix = sparse.coo_matrix(([1.0, 2.0, 1.0, 0.5], ([0, 0, 2, 0], [1, 1, 0, 2])), shape=(3, 4))
     given = sparse.csr_matrix(([1.0, 2.0, 1.0], [2, 0, 2], [0, 3, 3]), shape=(2, 3))
     kept = given.copy()
-    check_operator(Sparse.from_scipy(matrix), double([[0, 3, 0.5, 0], [0, 0, 0, 0], [1, 0, 0, 0]]))
-    check_operator(Sparse.from_scipy(given), double([[2, 0, 2], [0, 0, 0]]))
+    check_operator(Sparse.from_scipy(matrix, dtype=torch.float64), double([[0, 3, 0.5, 0], [0, 0, 0, 0], [1, 0, 0, 0]]))
+    check_operator(Sparse.from_scipy(given, dtype=torch.float64), double([[2, 0, 2], [0, 0, 0]]))
     assert given.indices.tolist() == kept.indices.tolist()
     assert given.data.tolist() == kept.data.tolist()
 
@@ -96,9 +100,9 @@ def test_from_scipy_keeps_values_only_where_they_differ():
 
 def test_scaled_shares_the_pattern_and_its_transpose():
     matrix = np.array([[0, 1, 1], [1, 0, 0]])
-    op = Sparse(*parts(matrix))
+    op = pattern(matrix)
     transpose = op.T
-    left, right = torch.tensor([2, 0.5]), torch.tensor([1, -1, 4.0])
+    left, right = double([2, 0.3]), double([1, -1, 4])
     other = op.scaled(left, right)
     check_operator(other, scaled(matrix, left, right))
     assert other.T.col is transpose.col
@@ -128,12 +132,13 @@ def test_rows_counted_from_the_end():
 
 def test_columns_need_no_order():
     """The backward of chosen rows looks columns up by bisection, which once took unordered ones for absent."""
-    op = Sparse(torch.tensor([0, 3, 5]), torch.tensor([3, 0, 2, 1, 0], dtype=torch.int32), (2, 4))
+    col = torch.tensor([3, 0, 2, 1, 0], dtype=torch.int32)
+    op = Sparse(torch.tensor([0, 3, 5]), col, (2, 4), left=double([1, 1]), right=double([1, 1, 1, 1]))
     check_operator(op, double([[1, 0, 1, 1], [1, 1, 0, 0]]))
 
 
 def test_no_edges():
-    check_operator(Sparse(*parts(np.zeros((5, 3)))), torch.zeros(5, 3, dtype=torch.float64))
+    check_operator(pattern(np.zeros((5, 3))), torch.zeros(5, 3, dtype=torch.float64))
 
 
 def test_second_derivative():
@@ -145,7 +150,7 @@ def test_second_derivative():
 
 
 def test_float32_table_gives_float32():
-    op = Sparse(*parts(PATTERN), left=LEFT, right=RIGHT)
+    op = Sparse(*parts(PATTERN), left=LEFT.float(), right=RIGHT.float())
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     y = op @ x
     assert y.dtype == torch.float32
@@ -175,24 +180,26 @@ def test_results_do_not_depend_on_the_number_of_threads():
     rng = np.random.default_rng(0)
     users, items = rng.zipf(1.5, 8000) % 700, rng.zipf(1.5, 8000) % 500
     matrix = sparse.csr_matrix((rng.standard_normal(8000), (users, items)), shape=(700, 500))
-    left = torch.from_numpy(rng.random(700, dtype=np.float32))
+    left = torch.from_numpy(rng.random(700))
     x, g = torch.from_numpy(rng.standard_normal((500, 4))), torch.from_numpy(rng.standard_normal((300, 4)))
     ids = torch.from_numpy(rng.integers(0, 700, 300))
 
     def run(threads: int) -> list[torch.Tensor]:
         numba.set_num_threads(threads)
-        op = Sparse.from_scipy(matrix).scaled(left, torch.ones(500))  # a new one: work is cut by threads once and kept
+        op = Sparse.from_scipy(matrix, dtype=torch.float64).scaled(
+            left, torch.ones(500, dtype=torch.float64)
+        )  # a new one: work is cut by threads once and kept
         t = x.clone().requires_grad_()
         some = op.rows(ids) @ t
         (gradient,) = torch.autograd.grad((some * g).sum(), t)
-        pattern = Sparse(op.rowptr, op.col, op.shape)
-        return [op @ x, some.detach(), gradient, pattern @ x, pattern.noisy(x, 0.1, 7)]
+        plain = Sparse(op.rowptr, op.col, op.shape, left=left, right=op.right)
+        return [op @ x, some.detach(), gradient, plain @ x, plain.noisy(x, 0.1, 7)]
 
-    most = numba.get_num_threads()
+    usual = numba.get_num_threads()
     try:
-        results = [run(threads) for threads in (1, 2, most)]
+        results = [run(threads) for threads in (1, 2, numba.config.NUMBA_NUM_THREADS)]
     finally:
-        numba.set_num_threads(most)
+        numba.set_num_threads(usual)
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert torch.equal(a, b)

@@ -22,7 +22,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def larger() -> Graph:
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, 30, 200), rng.integers(30, 50, 200)
-    return Graph.from_pairs(first, second, 52, kinds={"user": slice(0, 30), "item": slice(30, 52)})
+    return Graph.from_pairs(first, second, 52, kinds={"user": slice(0, 30), "item": slice(30, 52)}, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.999])
@@ -35,7 +35,7 @@ def test_keeps_exactly_the_floor(fraction):
 
 @pytest.mark.parametrize("exponents", [(0.5, 0.5), (0.6, -0.1)])
 def test_what_is_left_is_symmetric_and_normalised_by_its_own_degrees(exponents):
-    graph = bipartite(tiny_interactions(), exponents=exponents)
+    graph = bipartite(tiny_interactions(), exponents=exponents, dtype=torch.float64)
     whole = matrix_of(graph.adj)
     for seed in range(5):
         part = drop_edges(graph, 0.4, generator(seed))
@@ -49,7 +49,7 @@ def test_what_is_left_is_symmetric_and_normalised_by_its_own_degrees(exponents):
 
 
 def test_every_pair_is_as_likely_to_stay():
-    graph, kept, rng = tiny_graph(), torch.zeros(9), generator()
+    graph, kept, rng = tiny_graph(torch.float64), torch.zeros(9), generator()
     for _ in range(400):
         part = drop_edges(graph, 0.3, rng)  # floor(6.3) of 9 stay
         kept[(graph.pairs[:, :, None] == part.pairs[:, None, :]).all(0).any(1)] += 1
@@ -95,7 +95,7 @@ def test_random_walk_drops_anew_for_every_layer():
 
 
 def test_dropout_keeps_the_degrees_and_the_expectation():
-    graph, p = tiny_graph(), 0.3
+    graph, p = tiny_graph(torch.float64), 0.3
     whole = matrix_of(graph.ops[0])
     total, kept, rng = np.zeros_like(whole), 0, generator()
     for _ in range(60):
@@ -118,7 +118,7 @@ def test_dropout_treats_the_two_directions_and_the_layers_apart():
 
 @pytest.mark.parametrize("exponents", [(0.5, 0.5), (0.6, -0.1)])
 def test_dropout_operators_keep_the_contract(exponents):
-    graph = bipartite(tiny_interactions(), exponents=exponents)
+    graph = bipartite(tiny_interactions(), exponents=exponents, dtype=torch.float64)
     op = dropout_edges(graph, 0.5, 1, generator()).ops[0]
     # What remains is scaled by 2, which is exact; so is the dense product of the two float32 scales in float64.
     dense = op.left.double()[:, None] * torch.from_numpy(matrix_of(op) != 0) * 2 * op.right.double()[None]
@@ -129,16 +129,17 @@ def test_dropout_operators_keep_the_contract(exponents):
 
 def test_dropout_of_nothing_is_the_graph():
     np.testing.assert_array_equal(
-        matrix_of(dropout_edges(tiny_graph(), 0.0, 1, generator()).ops[0]), matrix_of(tiny_graph().ops[0])
+        matrix_of(dropout_edges(tiny_graph(torch.float64), 0.0, 1, generator()).ops[0]),
+        matrix_of(tiny_graph(torch.float64).ops[0]),
     )
 
 
 def test_dropout_needs_the_whole_pattern():
     """A walk's operators have fewer entries than ``adj``; dropping from them by ``adj`` mixed the degrees of both."""
     for graph in (
-        random_walk(tiny_graph(), 0.2, 2, generator()),
-        dataclasses.replace(tiny_graph(), ops=(LowRank(torch.ones(11, 1), torch.ones(11, 1)),)),
-        dropout_edges(tiny_graph(), 0.2, 1, generator()),
+        random_walk(tiny_graph(torch.float64), 0.2, 2, generator()),
+        dataclasses.replace(tiny_graph(torch.float64), ops=(LowRank(torch.ones(11, 1), torch.ones(11, 1)),)),
+        dropout_edges(tiny_graph(torch.float64), 0.2, 1, generator()),
     ):
         with pytest.raises(ValueError, match="normalised pattern"):
             dropout_edges(graph, 0.1, 2, generator())
@@ -148,4 +149,4 @@ def test_dropout_needs_the_whole_pattern():
 def test_fractions_outside_their_range_are_refused(fraction):
     for change in (drop_edges, lambda g, f, r: random_walk(g, f, 2, r), lambda g, f, r: dropout_edges(g, f, 2, r)):
         with pytest.raises(ValueError, match=r"\[0, 1\)"):
-            change(tiny_graph(), fraction, generator())
+            change(tiny_graph(torch.float64), fraction, generator())

@@ -52,7 +52,7 @@ def test_every_node_is_as_likely_to_go():
 
 
 def test_function_of_graph_and_rng_alone():
-    graph = tiny_graph()
+    graph = tiny_graph(torch.float64)
     before = matrix_of(graph.adj)
     with undisturbed():
         one, same = (matrix_of(drop_nodes(graph, 0.4, generator(1)).adj) for _ in range(2))
@@ -64,4 +64,4 @@ def test_function_of_graph_and_rng_alone():
 @pytest.mark.parametrize("fraction", [-0.1, 1, float("nan")])
 def test_fractions_outside_their_range_are_refused(fraction):
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
-        drop_nodes(tiny_graph(), fraction, generator())
+        drop_nodes(tiny_graph(torch.float64), fraction, generator())

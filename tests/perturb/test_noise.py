@@ -45,7 +45,7 @@ def test_the_move_is_a_uniform_draw_scaled_to_eps(h):
 
 @pytest.mark.parametrize("eps", [0.0, EPS])
 def test_fused_equals_product_then_noise(h, eps):
-    op, noise = tiny_graph().ops[0], SignNoise(eps)
+    op, noise = tiny_graph(torch.float64).ops[0], SignNoise(eps)
     fused = noise.after(op, h, generator(5))
     np.testing.assert_allclose(fused, noise(op @ h, generator(5)), rtol=1e-12, atol=1e-14)
     lengths = (fused - op @ h).norm(dim=1)
@@ -55,14 +55,14 @@ def test_fused_equals_product_then_noise(h, eps):
 
 
 def test_eps_is_not_rounded_to_float32_for_float64_tables(h):
-    op = tiny_graph().ops[0]
+    op = tiny_graph(torch.float64).ops[0]
     moved = (SignNoise(0.1).after(op, h, generator()) - op @ h).norm(dim=1)
     assert float((moved[op.degrees() > 0] - 0.1).abs().max()) < 1e-13
 
 
 @pytest.mark.parametrize("through", ["sparse", "product"])
 def test_some_rows_get_the_noise_that_they_have_in_the_whole(h, through):
-    op = tiny_graph().ops[0]
+    op = tiny_graph(torch.float64).ops[0]
     if through == "product":
         op = Product(op, LowRank(torch.eye(11).double(), torch.eye(11).double()))
     noise, rows = SignNoise(EPS), torch.tensor([8, 0, 4, 8])
@@ -71,7 +71,7 @@ def test_some_rows_get_the_noise_that_they_have_in_the_whole(h, through):
 
 
 def test_gradient_is_that_of_the_identity(h):
-    noise, op = SignNoise(EPS), tiny_graph().ops[0]
+    noise, op = SignNoise(EPS), tiny_graph(torch.float64).ops[0]
     x, weight = h.clone().requires_grad_(), torch.arange(44.0).view(11, 4).double()
     (gradient,) = torch.autograd.grad((noise(x, generator()) * weight).sum(), x)
     assert torch.equal(gradient, weight)
@@ -80,7 +80,7 @@ def test_gradient_is_that_of_the_identity(h):
 
 
 def test_function_of_rows_and_rng_alone(h):
-    noise, op, kept = SignNoise(EPS), tiny_graph().ops[0], h.clone()
+    noise, op, kept = SignNoise(EPS), tiny_graph(torch.float64).ops[0], h.clone()
     for draw in (lambda rng: noise(h, rng), lambda rng: noise.after(op, h, rng)):
         with undisturbed():
             one, same, other = draw(generator(1)), draw(generator(1)), draw(generator(2))
@@ -96,7 +96,7 @@ def test_both_forms_take_the_same_draws_from_the_generator(h):
     for eps in (0.0, EPS):
         one, two = generator(), generator()
         SignNoise(eps)(h, one)
-        SignNoise(eps).after(tiny_graph().ops[0], h, two)
+        SignNoise(eps).after(tiny_graph(torch.float64).ops[0], h, two)
         assert draw_key(one) == draw_key(two)
 
 
