@@ -21,7 +21,7 @@ from graphcl.data.nearest import nearest
 from graphcl.data.split import Split
 from graphcl.metrics import parse
 from graphcl.recipes.configure import configure, find
-from graphcl.runs import Run
+from graphcl.run import Run
 from graphcl.streams import Streams
 
 FLOOR = ("popular", "itemknn", "ease", "gfcf")

@@ -10,7 +10,7 @@ import numpy as np
 from graphcl import rundir
 
 if TYPE_CHECKING:
-    from graphcl.runs import Embeddings
+    from graphcl.run import Embeddings
 
 FORMATS = (".npz", ".parquet", ".safetensors")
 

@@ -1,6 +1,7 @@
 """Runs from beginning to end on a toy log."""
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -465,6 +466,7 @@ class Stop:
         ("lightgcn", "valid", Stop(KeyboardInterrupt, "epoch", epoch=2)),
         ("xsimgcl", "valid", Stop(RuntimeError, "step", epoch=3, step=2)),
         ("sgl", "valid", Stop(RuntimeError, "epoch", epoch=1)),
+        ("lightgcl_paper", "valid", Stop(KeyboardInterrupt, "epoch", epoch=2)),  # a step and batches of its own
         ("lightgcn", "as-published", Stop(KeyboardInterrupt, "step", epoch=1, step=1)),
         ("lightgcn", "refit", Stop(KeyboardInterrupt, "epoch", epoch=2)),
         ("lightgcn", "refit", Stop(RuntimeError, "epoch", epoch=2, phase="refit")),
@@ -690,6 +692,13 @@ def test_a_recipe_from_outside_the_project(csv, tmp_path, monkeypatch):
     assert run.config["recipe"] == "outside.shallow"
     found = graphcl.load(run.path).embeddings()
     np.testing.assert_array_equal(np.concatenate([found.users, found.items]), table_of(run))
+
+
+def test_the_public_train_is_the_function():
+    """The file of the same name took its place as soon as anything had imported it."""
+    importlib.import_module("graphcl.train")
+    assert graphcl.train is runs.train
+    assert graphcl.streams is sys.modules["graphcl.streams"]  # other files are reached as ever
 
 
 def test_every_row_of_the_log_is_in_the_run(run):
