@@ -196,8 +196,9 @@ def test_every_public_class_has_a_test_file():
 
 
 def test_every_file_says_what_it_is():
+    files = [path for path in FILES if path.name != "__main__.py"]
     wrong = [
-        module_of(path) for path in FILES if path.read_text(encoding="utf-8").strip() and not ast.get_docstring(tree_of(path))
+        module_of(path) for path in files if path.read_text(encoding="utf-8").strip() and not ast.get_docstring(tree_of(path))
     ]
     assert not wrong, f"no docstring: {', '.join(wrong)}"
 
