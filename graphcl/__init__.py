@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from graphcl.graph import Graph as Graph
     from graphcl.graph import bipartite as bipartite
     from graphcl.interactions import Interactions as Interactions
-    from graphcl.runs import Run as Run
+    from graphcl.run import Run as Run
     from graphcl.runs import load as load
     from graphcl.runs import train as train
 
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Graph": "graphcl.graph",
     "Interactions": "graphcl.interactions",
-    "Run": "graphcl.runs",
+    "Run": "graphcl.run",
     "bipartite": "graphcl.graph",
     "load": "graphcl.runs",
     "read_interactions": "graphcl.data.read",

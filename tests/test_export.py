@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from graphcl import export
-from graphcl.runs import Embeddings
+from graphcl.run import Embeddings
 
 TEXT = np.array(["007", "ü", "a b"], dtype=object)
 WHOLE = np.array([2**60 + 1, -4], dtype=np.int64)

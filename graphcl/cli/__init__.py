@@ -1,0 +1,352 @@
+"""The command line: the only part that prints, draws progress or picks a device. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphcl.cli import show
+from graphcl.cli.data import app as data_verbs
+from graphcl.cli.options import (
+    DataArg,
+    Format,
+    ItemCol,
+    Json,
+    KCore,
+    MinRating,
+    RatingCol,
+    Rule,
+    RunDir,
+    SplitSeed,
+    TimeCol,
+    UserCol,
+    given,
+)
+
+app = typer.Typer(
+    help="Contrastive learning on graphs and in recommendation.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+app.add_typer(data_verbs, name="data")
+
+# Click's UsageError; typer holds click in different places from version to version.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+_WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+def main() -> None:
+    """Runs the command line; what the user got wrong is one line on stderr and exit code 2."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for recipes of one's own; last, so that it hides nothing
+    try:
+        with _shown_warnings():
+            code = app(standalone_mode=False)
+    except _UsageError as error:
+        told = error.format_message()  # type: ignore[attr-defined]
+        if told.startswith("Usage:"):  # the help, of a command that was given nothing
+            print(told, file=sys.stderr)
+            sys.exit(2)
+        _fail(told, 2)
+    except (ValueError, TypeError, ImportError, *_WRONG_PATH) as error:
+        _fail(error, 2)
+    except (FloatingPointError, OSError) as error:
+        _fail(error, 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130)
+    if code == 130:  # what typer makes of a KeyboardInterrupt
+        _fail("interrupted", code)
+    sys.exit(code)
+
+
+def _fail(error: BaseException | str, code: int) -> None:
+    print(f"graphcl: {_told(error)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _told(error: BaseException | str) -> str:
+    """One line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def _shown_warnings() -> Iterator[None]:
+    """Warnings as one line each."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, category, *rest, **more: print(f"graphcl: warning: {message}", file=sys.stderr)
+        yield
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")] = "xsimgcl",
+    data: DataArg = "ml-100k",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON of settings; may be a run's config.json.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    seed: int = 0,
+    out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one under runs/.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="valid, refit, lightgcnpp, recbole, sslrec, as-published or all.")] = "valid",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    floor: Annotated[bool, typer.Option(help="Also measure the parameter-free baselines.")] = True,
+    as_json: Json = False,
+    format: Format = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+    split_rule: Rule = None,
+    split_seed: SplitSeed = None,
+) -> None:
+    """Train a recipe on a log, evaluate it honestly and keep the run."""
+    import inspect
+
+    from graphcl import bench, runs
+
+    options = given(
+        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
+        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
+    )  # fmt: skip
+    settings = dict(_assignment(text) for text in changes or [])
+    for key in settings.keys() & inspect.signature(runs.train).parameters.keys():
+        raise ValueError(f"--set is for settings of the recipe, and {key!r} is none; see graphcl train --help")
+    if epochs is not None:
+        settings["epochs"] = str(epochs)
+    if not as_json and data == "ml-100k":
+        print(_citation(data), file=sys.stderr)
+    with show.bars() as (observe, progress):
+        where: list[Path] = []
+        try:
+            run = runs.train(
+                recipe, data, out=out, seed=seed, protocol=protocol, device=_device(device), resume=resume,
+                config=_settings_file(config, recipe), options=options, observe=observe, progress=progress,
+                on_start=where.append, **settings,
+            )  # fmt: skip
+            rows = [run]
+            if floor and "test" in run.result["metrics"] and "restore" not in vars(run.recipe):
+                rows += bench.floor(run.split, protocol, run.path / "floor", preset=run.config["preset"])
+        except (KeyboardInterrupt, OSError) as error:
+            if not where:
+                raise
+            again = [word for word in sys.argv[1:] if word != "--resume"] + ([] if out is not None else ["--out", str(where[0])])
+            reason, code = (_told(error), 1) if isinstance(error, OSError) else ("interrupted", 130)
+            _fail(f"{reason}; go on with: graphcl {shlex.join(again)} --resume", code)
+    if as_json:
+        result = dict(run.result)
+        if len(rows) > 1:
+            result["floor"] = {r.config["recipe"]: r.result["metrics"]["test"] for r in rows[1:]}
+        print(json.dumps(result))
+        return
+    show.table(rows)
+    skipped = [] if not floor or len(rows) == 1 else bench.skipped(run.split)
+    if skipped:
+        print(f"Not measured at this size: {', '.join(skipped)} (graphcl train {skipped[0]} {data}).")
+    print(f"Run: {run.path}")
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+    return key.strip(), value.strip()
+
+
+def _settings_file(path: Path | None, recipe: str) -> dict[str, Any]:
+    """Settings in a JSON file: a flat object, or a run's config.json (of the same recipe)."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not JSON, for it is not UTF-8 text") from None
+    settings = found.get("settings", found) if isinstance(found, dict) else None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: a JSON object of settings is needed")
+    if settings is not found and found.get("recipe") != recipe:
+        raise ValueError(f"{path} holds settings of {found.get('recipe')!r}, not of {recipe!r}")
+    return settings
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device here")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _citation(name: str) -> str:
+    from graphcl.data import registry
+
+    config = registry.find(name)
+    return f"{config.title}. {config.licence} Please cite: {config.citation}"
+
+
+@app.command()
+def evaluate(run: RunDir, as_json: Json = False) -> None:
+    """Rank the test part of a run again."""
+    from graphcl import runs
+
+    loaded = runs.load(run)
+    with show.bars() as (_, progress):
+        means = loaded.evaluate(progress=progress).means
+    result = {**loaded.result, "metrics": {**loaded.result["metrics"], "test": means}}
+    if as_json:
+        print(json.dumps(result))
+        return
+    for key, value in means.items():
+        print(f"{key:16}{value:10.4f}")
+
+
+@app.command()
+def recommend(
+    run: RunDir,
+    out: Annotated[Path, typer.Option(help="A .parquet, .csv or .jsonl file.")],
+    k: Annotated[int, typer.Option(help="Items for each user.")] = 20,
+    users: Annotated[Path | None, typer.Option(help="File of user ids, one a line.")] = None,
+    history: Annotated[Path | None, typer.Option(help="Table of user and item of people who need not be in the log.")] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not leave out what users have had.")] = False,
+) -> None:
+    """Recommend items to users of the log, or from histories."""
+    from graphcl import runs
+
+    if users is not None and history is not None:
+        raise ValueError("--users and --history exclude each other")
+    _writer(out)
+    loaded = runs.load(run)
+    with show.bars() as (_, progress):
+        frame = loaded.recommend(
+            _lines(users) if users else None, histories=_history(history) if history else None, k=k,
+            exclude_seen=not include_seen, progress=progress,
+        )  # fmt: skip
+    _write_frame(frame, out)
+    print(f"{len(frame)} rows for {frame['user'].nunique()} users: {out}")
+
+
+def _lines(path: Path) -> list[str]:
+    from graphcl.data.source import read_text
+
+    return [line.strip() for line in read_text(path).decode().splitlines() if line.strip()]
+
+
+def _history(path: Path) -> Any:
+    import pandas as pd
+
+    from graphcl.data.read import read_interactions
+
+    log = read_interactions(path)
+    return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
+
+
+def _writer(out: Path) -> str:
+    if out.suffix not in (".parquet", ".csv", ".jsonl"):
+        raise ValueError(f"--out must end in .parquet, .csv or .jsonl, got {out.name!r}")
+    return out.suffix
+
+
+def _write_frame(frame: Any, out: Path) -> None:
+    from graphcl.rundir import atomically
+
+    writers = {
+        ".parquet": lambda part: frame.to_parquet(part, index=False),
+        ".csv": lambda part: frame.to_csv(part, index=False),
+        ".jsonl": lambda part: frame.to_json(part, orient="records", lines=True),
+    }
+    atomically(out, writers[_writer(out)])
+
+
+@app.command()
+def similar(run: RunDir, item: Annotated[str, typer.Option(help="An item id.")], k: int = 20, as_json: Json = False) -> None:
+    """The items nearest to one item."""
+    from graphcl import runs
+
+    frame = runs.load(run).similar(item, k)
+    print(frame.to_json(orient="records") if as_json else frame.to_string(index=False))
+
+
+@app.command()
+def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet or .safetensors file.")]) -> None:
+    """Write the embeddings of users and items with their ids."""
+    from graphcl import export, runs
+
+    export.check(out)
+    export.write(runs.load(run).embeddings(), out)
+    print(out)
+
+
+@app.command()
+def compare(
+    run: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN ...", help="Runs on the same test part; the first is the reference.")
+    ],
+    metric: Annotated[str, typer.Option(help="A per-user metric.")] = "ndcg@20",
+    as_json: Json = False,
+) -> None:
+    """Paired bootstrap over users: how far each run is from the first."""
+    from graphcl import bench, runs
+
+    rows = bench.compare([runs.load(path) for path in run], metric)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    print(f"{'run':40}{metric:>10}{'difference':>12}   95 % interval")
+    for row in rows:
+        low, high = row["interval"]
+        print(f"{row['run']:40}{row['mean']:10.4f}{row['difference']:12.4f}   [{low:+.4f}, {high:+.4f}]")
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes and their settings."""
+    import dataclasses
+
+    from graphcl.recipes import RECIPES
+    from graphcl.recipes.configure import find
+
+    found: dict[str, dict[str, Any]] = {}
+    for name in RECIPES:
+        module = find(name)
+        fields = {f.name: f.default for f in dataclasses.fields(module.Config)}
+        found[name] = {
+            "about": (module.__doc__ or "").strip().splitlines()[0],
+            "settings": fields,
+            "presets": list(module.PRESETS),
+        }
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, about in found.items():
+        print(f"{name:16}{about['about']}")
+        print(" " * 16 + ", ".join(f"{k}={v}" for k, v in about["settings"].items()))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed.")], as_json: Json = False
+) -> None:
+    """Run a benchmark over its seeds; what has finished is kept and not run again."""
+    from graphcl import bench as benches
+
+    with show.bars() as (observe, _):
+        result = benches.run(name, observe=observe)
+    print(json.dumps(result) if as_json else json.dumps(result["summary"], indent=1))

@@ -1,0 +1,5 @@
+"""``python -m graphcl.cli``."""
+
+from graphcl.cli import main
+
+main()

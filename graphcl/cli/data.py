@@ -1,0 +1,108 @@
+"""Verbs on data: list, describe, fetch, convert."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphcl.cli import show
+from graphcl.cli.options import (
+    DataArg,
+    Format,
+    ItemCol,
+    Json,
+    KCore,
+    MinRating,
+    RatingCol,
+    Rule,
+    SplitSeed,
+    TimeCol,
+    UserCol,
+    given,
+)
+
+app = typer.Typer(help="Data sets: list, describe, fetch, convert.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """The registered data sets."""
+    from graphcl.data import registry
+
+    found = [{"name": c.full_name, "title": c.title, "licence": c.licence, "counts": c.counts} for c in registry.list_datasets()]
+    if as_json:
+        print(json.dumps(found))
+        return
+    for each in found:
+        print(f"{each['name']:24}{each['title']}")
+
+
+@app.command()
+def describe(
+    data: DataArg,
+    format: Format = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+    split_rule: Rule = None,
+    split_seed: SplitSeed = None,
+    as_json: Json = False,
+) -> None:
+    """Counts, density, cold users and items, time span, and a leakage audit."""
+    from graphcl import runs
+    from graphcl.data.describe import describe as audit
+
+    options = given(
+        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
+        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
+    )  # fmt: skip
+    found = audit(runs.load_data(data, **options)[0])
+    if as_json:
+        print(json.dumps(found))
+        return
+    show.nested(found)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A registered data set.")],
+    root: Annotated[Path | None, typer.Option(help="Where to put it; by default the cache.")] = None,
+) -> None:
+    """Download a data set, verify it, resume where it broke off."""
+    from tqdm import tqdm
+
+    from graphcl.data.fetch import fetch as download
+
+    with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        print(download(name, root=root, progress=bar.update))
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(metavar="FILE", help="A log in any known format.")],
+    out: Annotated[Path, typer.Option(help="A .csv, .parquet, .inter or .npz file.")],
+    format: Format = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    min_rating: MinRating = None,
+    k_core: KCore = None,
+) -> None:
+    """Write a log in another format."""
+    from graphcl.data.read import read_interactions
+    from graphcl.data.write import write_interactions
+
+    log = read_interactions(
+        data, format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
+        min_rating=min_rating, k_core=k_core,
+    )  # fmt: skip
+    write_interactions(log, out)
+    print(f"{len(log)} rows: {out}")

@@ -1,0 +1,66 @@
+"""What a person sees: progress bars, tables, nested figures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphcl.run import Run
+
+
+@contextmanager
+def bars() -> Iterator[tuple[Callable[[str, dict[str, Any]], None], Callable[[Any], Any]]]:
+    """An observer that draws a bar of steps with the last epoch's figures, and a wrapper that draws ranking."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc="training", unit="step", file=sys.stderr, disable=not sys.stderr.isatty())
+
+    def observe(kind: str, what: dict[str, Any]) -> None:
+        if kind == "step":
+            bar.update()
+            return
+        held_out = what.get("valid") or what.get("test") or {}
+        shown = {"epoch": what["epoch"], **{k: f"{v:.4f}" for k, v in what["terms"].items()}}
+        shown |= {k: f"{held_out[k]:.4f}" for k in ("recall@20", "ndcg@20") if k in held_out}
+        bar.set_postfix(shown)
+        if bar.disable:
+            print(" ".join(f"{k} {v}" for k, v in shown.items()), file=sys.stderr, flush=True)
+
+    def progress(blocks: Any) -> Any:
+        return tqdm(blocks, desc="ranking", unit="block", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+
+    try:
+        yield observe, progress
+    finally:
+        bar.close()
+
+
+COLUMNS = ("recall@20", "ndcg@20", "hr@20", "mrr@20", "coverage@20")
+
+
+def table(runs: list[Run]) -> None:
+    """Test metrics of runs, one line each."""
+    first = runs[0].result
+    if "test" not in first["metrics"]:
+        print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, no test part")
+        return
+    chosen = {"valid": "epoch chosen on validation", "test": "BEST EPOCH CHOSEN ON TEST, as papers do", None: "no epoch chosen"}
+    print(f"{first['dataset']}, protocol {first['protocol']}, {chosen[first['selected_on']]}, test part:")
+    print(f"{'recipe':16}" + "".join(f"{c:>12}" for c in COLUMNS) + f"{'epoch':>7}{'seconds':>9}")
+    for run in runs:
+        result, test = run.result, run.result["metrics"]["test"]
+        figures = "".join(f"{test[c]:12.4f}" for c in COLUMNS)
+        print(f"{result['recipe']:16}{figures}{result['best_epoch'] or '-':>7}{result['seconds']['train']:9.1f}")
+
+
+def nested(value: dict[str, Any], indent: int = 0) -> None:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            print(" " * indent + f"{key}:")
+            nested(inner, indent + 2)
+        else:
+            shown = f"{inner:,}" if isinstance(inner, int) else f"{inner:.4g}" if isinstance(inner, float) else inner
+            print(" " * indent + f"{key:28}{shown}")

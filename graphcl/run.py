@@ -1,0 +1,227 @@
+"""A finished run: recommendations, neighbours, embeddings and evaluation by the caller's own ids."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from graphcl import phase as phases
+from graphcl import rundir
+from graphcl.data import protocol as protocols
+from graphcl.data.protocol import Plan
+from graphcl.data.split import Split
+from graphcl.interactions import Vocabulary, concat
+from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
+from graphcl.recipes.configure import configure, find
+from graphcl.recipes.model import Model
+from graphcl.recipes.parts import inputs_of
+from graphcl.streams import Streams
+
+
+class Embeddings(NamedTuple):
+    """What a trained model knows of each user and item, in the order of the ids."""
+
+    user_ids: np.ndarray  # [U]
+    users: np.ndarray  # [U, d] float32
+    item_ids: np.ndarray  # [I]
+    items: np.ndarray  # [I, d] float32
+
+
+class Run:
+    """A finished run, read from its directory; it needs neither the data it was trained on nor the settings again."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"there is no run at {self.path}")
+        self.config: dict[str, Any] = rundir.read_json(self.path / "config.json")
+        if self.config.get("format") != rundir.FORMAT:
+            raise ValueError(f"{self.path}: written in format {self.config.get('format')}, this version reads {rundir.FORMAT}")
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        if not (self.path / "result.json").exists():
+            raise ValueError(f"the run at {self.path} has not finished; go on with it by resume (--resume --out {self.path})")
+        return rundir.read_json(self.path / "result.json")
+
+    @cached_property
+    def recipe(self) -> ModuleType:
+        return find(self.config["recipe"])
+
+    @cached_property
+    def split(self) -> Split:
+        parts = rundir.read_log(self.path)
+        return Split(
+            self.config["dataset"], parts["train"], parts.get("valid"), parts.get("test"),
+            self.config["split"]["rule"], self.config["split"]["seed"],
+        )  # fmt: skip
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was trained on, selected on and masked: for ``refit`` the second phase's."""
+        if self.config["protocol"] == "refit":
+            return protocols.refit_plan(self.split)
+        return protocols.plan(self.split, self.config["protocol"])
+
+    @cached_property
+    def _restored(self) -> tuple[Any, Any, DotScorer | None]:
+        """Model and graph (or the Scorer and None), and what scores."""
+        _ = self.result  # says so where the run is unfinished
+        config, _ = configure(self.recipe, {"run": self.config["settings"]})
+        tensors, _ = rundir.read_tensors(self.path / "model.safetensors")
+        if "restore" in vars(self.recipe):
+            return self.recipe.restore(config, self.plan.train, tensors), None, None
+        model: Model = self.recipe.build(config, self.plan.train, rng=Streams(self.config["seed"])["init"])
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{self.path}: the weights do not fit the recipe ({error})") from None
+        inputs = inputs_of(self.recipe, config, self.plan.train)
+        return model, inputs, phases.scorer(model, inputs)
+
+    @property
+    def scorer(self):
+        model, _, dots = self._restored
+        return model if dots is None else dots
+
+    @cached_property
+    def _seen(self) -> sparse.csr_matrix:
+        """Every interaction of the log, held-out ones too."""
+        return concat(list(self.split.parts.values())).matrix
+
+    def recommend(
+        self,
+        users: Iterable[Any] | None = None,
+        *,
+        histories: pd.DataFrame | Mapping[Any, Sequence[Any]] | None = None,
+        k: int = 20,
+        exclude_seen: bool = True,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """The ``k`` best items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
+
+        ``users``: ids of the log; None takes all of them. ``histories``: items of people who need not be in the log, as
+        ``{user: [item, ...]}`` or a frame whose first two columns are user and item; they are embedded from these items alone: a
+        known user's own history is not added, and items that the log has not play no part, which a warning says. ``exclude_seen``
+        leaves out every interaction of the log (of the history). Users with fewer than ``k`` items left get fewer rows.
+
+        Raises:
+            ValueError: users that are not in the log, a history without any known item, both arguments at once, k < 1.
+        """
+        if histories is not None:
+            if users is not None:
+                raise ValueError("give users or histories, not both")
+            names, rows = self._histories(histories)
+            seen = rows if exclude_seen else None
+        else:
+            ids = self.split.train.user_ids.ids if users is None else list(users)
+            found = np.arange(len(ids)) if users is None else self._rows(self.split.train.user_ids, ids, "user")
+            names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
+            seen = self._seen if exclude_seen else None
+        items, scores = top_k(self.scorer, rows, min(k, self.scorer.num_items) if k >= 1 else k, seen=seen, progress=progress)
+        return _frame(names, self.split.train.item_ids.ids, items, scores)
+
+    def similar(self, item: Any, k: int = 20) -> pd.DataFrame:
+        """The ``k`` items nearest to one item: columns item, score, rank. By cosine of embeddings, or for a recipe without
+        embeddings by the score that a history of this one item gives.
+
+        Raises:
+            ValueError: an item that is not in the log.
+        """
+        row = self._rows(self.split.train.item_ids, [item], "item")
+        num_items = self.scorer.num_items
+        only = sparse.csr_matrix(([1.0], ([0], row)), shape=(1, num_items), dtype=np.float32)
+        scorer = self.scorer
+        if isinstance(scorer, DotScorer):
+            table = torch.nn.functional.normalize(scorer.items, dim=1)
+            scorer = DotScorer(table, table)
+            items, scores = top_k(scorer, torch.from_numpy(row), min(k, num_items - 1), seen=_at(only, row, num_items))
+        else:
+            items, scores = top_k(scorer, only, min(k, num_items - 1), seen=only)
+        return _frame(np.asarray([item], dtype=object), self.split.train.item_ids.ids, items, scores).drop(columns="user")
+
+    def embeddings(self) -> Embeddings:
+        """Raises ValueError for a recipe without embeddings (the floor)."""
+        if not isinstance(self.scorer, DotScorer):
+            raise ValueError(f"{self.config['recipe']} has no embeddings: it scores by counts or item weights")
+        train, dots = self.split.train, self.scorer
+        return Embeddings(train.user_ids.ids, dots.users.cpu().numpy(), train.item_ids.ids, dots.items.cpu().numpy())
+
+    def evaluate(self, *, progress: Progress | None = None) -> RankReport:
+        """Ranks the test part again, under the run's protocol."""
+        return test_report(self.scorer, self.plan, progress)
+
+    @staticmethod
+    def _rows(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
+        rows = vocabulary.rows(ids)
+        if (rows < 0).any():
+            unknown = [ids[i] for i in np.flatnonzero(rows < 0)]
+            shown = ", ".join(repr(i) for i in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            hint = "; for people who are not in it, give their items as histories (--history)" if what == "user" else ""
+            raise ValueError(f"{len(unknown)} {what}{'s are' if len(unknown) > 1 else ' is'} not in the log: {shown}{hint}")
+        return rows
+
+    def _histories(self, histories: pd.DataFrame | Mapping[Any, Sequence[Any]]) -> tuple[np.ndarray, sparse.csr_matrix]:
+        if isinstance(histories, pd.DataFrame):
+            if histories.shape[1] < 2:
+                raise ValueError("a history needs two columns, user and item")
+            users, items = histories.iloc[:, 0], histories.iloc[:, 1].tolist()
+            if users.isna().any():
+                raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
+            owner, names = pd.factorize(users)
+        else:
+            names = np.fromiter(histories, dtype=object, count=len(histories))
+            owner = np.repeat(np.arange(len(names)), [len(its) for its in histories.values()])
+            items = [i for its in histories.values() for i in its]
+        rows = self.split.train.item_ids.rows(items)
+        known = rows >= 0
+        counts = np.bincount(owner[known], minlength=len(names))
+        if len(names) == 0 or (counts == 0).any():
+            empty = ", ".join(repr(n) for n in np.asarray(names)[counts == 0][:5])
+            raise ValueError(f"a history without any item of the log can't be embedded: {empty or 'no rows given'}")
+        if not known.all():
+            warnings.warn(
+                f"{(~known).sum()} of {len(known)} items of the histories are not in the log; they play no part", stacklevel=3
+            )
+        matrix = sparse.csr_matrix(
+            (np.ones(known.sum(), np.float32), (owner[known], rows[known])), shape=(len(names), len(self.split.train.item_ids))
+        )
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        return np.asarray(names, dtype=object), matrix
+
+
+def test_report(scorer: Any, plan: Plan, progress: Progress | None) -> RankReport:
+    if plan.test is None:
+        raise ValueError(f"protocol {plan.protocol!r} leaves no test part to evaluate on")
+    masks = [m.matrix for m in plan.test_mask]
+    return evaluate(scorer, plan.test.matrix, mask=masks, train=plan.train.matrix, ks=phases.CUTOFFS, progress=progress)
+
+
+def _frame(users: np.ndarray, item_ids: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    """Rows of a ranking with the caller's ids; places that could not be filled are left out."""
+    n, k = items.shape
+    kept = items.ravel() >= 0
+    users = users if users.dtype != object else pd.Series(users).infer_objects().to_numpy()
+    return pd.DataFrame(
+        {
+            "user": np.repeat(users, k)[kept],
+            "item": item_ids[items.ravel()[kept]],
+            "score": scores.ravel()[kept],
+            "rank": np.tile(np.arange(1, k + 1), n)[kept],
+        }
+    )
+
+
+def _at(row: sparse.csr_matrix, place: np.ndarray, size: int) -> sparse.csr_matrix:
+    """The one-row pattern ``row`` as row ``place`` of a pattern with ``size`` rows."""
+    return sparse.csr_matrix((row.data, (np.repeat(place, row.nnz), row.indices)), shape=(size, row.shape[1]))
