@@ -8,6 +8,7 @@ import resource
 import runpy
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from graphcl import rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.data.nearest import nearest
 from graphcl.data.split import Split
+from graphcl.interactions import Interactions, Vocabulary
 from graphcl.metrics import parse
 from graphcl.recipes.configure import configure, find
 from graphcl.run import Run
@@ -50,9 +52,15 @@ def skipped(made: Split) -> list[str]:
     return ["ease", "gfcf"] if made.train.num_items > _QUICK_ITEMS else []
 
 
-def choose(made: Split, recipe: str, key: str, grid: Sequence[Any], metric: str = "ndcg@20") -> tuple[Any, dict[Any, float]]:
-    """The value of one setting of a closed-form recipe that is best on validation, and every value's score."""
-    module, plan = find(recipe), protocols.plan(made, "valid")
+def choose(
+    made: Split, recipe: str, key: str, grid: Sequence[Any], metric: str = "ndcg@20", *, most_popular: int | None = None
+) -> tuple[Any, dict[Any, float]]:
+    """The value of one setting of a closed-form recipe that is best on validation, and every value's score.
+
+    ``most_popular`` searches on a catalogue of so many items (the most popular ones), for EASE is cubic in them.
+    """
+    module = find(recipe)
+    plan = protocols.plan(made if most_popular is None else popular_part(made, most_popular), "valid")
     scores = {}
     for value in grid:
         config, _ = configure(module, {"grid": {key: value}})
@@ -60,6 +68,18 @@ def choose(made: Split, recipe: str, key: str, grid: Sequence[Any], metric: str 
         scores[value] = phases.select_report(scorer, plan, metric).means[metric]
         del scorer  # EASE's holds items x items
     return max(scores, key=scores.__getitem__), scores
+
+
+def popular_part(made: Split, num_items: int) -> Split:
+    """The split on its most popular items alone: item rows stand in order of degree."""
+    ids = Vocabulary(made.train.item_ids.ids[:num_items])
+
+    def part(rows: Interactions | None) -> Interactions | None:
+        return None if rows is None else replace(rows.take(rows.items < num_items), item_ids=ids)
+
+    train = part(made.train)
+    assert train is not None
+    return replace(made, train=train, valid=part(made.valid), test=part(made.test))
 
 
 def compare(compared: Sequence[Run], metric: str = "ndcg@20", *, samples: int = 9999, seed: int = 0) -> list[dict[str, Any]]:
@@ -154,7 +174,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(config.get("settings", {}))
     for key, grid in config.get("grid", {}).items():
         made, _ = runs.load_data(config["data"], config["protocol"])
-        settings[key], _ = choose(made, config["recipe"], key, grid)
+        settings[key], _ = choose(made, config["recipe"], key, grid, most_popular=config.get("grid_items"))
     return settings
 
 

@@ -78,7 +78,8 @@ def train(
 
     ``changes`` are settings of the recipe and go over ``config``, which goes over the recipe's preset for the data set.
     ``options`` go to the reader and the split (``user_col``, ``rule``, ``min_rating``, ...). ``resume`` goes on with the run in
-    ``out``, which must have the same recipe, settings and data; a finished one is returned as it is. ``preset`` names the data
+    ``out``, which must have the same recipe, settings and data; a finished one is returned as it is; of an
+    unfinished one ``epochs`` may change. ``preset`` names the data
     set whose preset is taken where ``data`` is a Split. ``observe`` hears of steps and epochs, ``progress`` wraps the blocks of a
     ranking as ``tqdm`` does, ``on_start`` is told the run's directory before training.
 
@@ -223,6 +224,9 @@ def _directory(out: str | Path | None, about: dict[str, Any], resume: bool) -> P
     if not resume:
         raise ValueError(f"{path} holds a run already; resume it (--resume) or choose another --out")
     old = rundir.read_json(path / "config.json")
+    if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
+        # How far an unfinished run goes may change: no epoch depends on how many follow.
+        old["settings"]["epochs"] = about["settings"].get("epochs")
     for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings"):
         if old.get(key) != about[key]:
             if key == "fingerprint":

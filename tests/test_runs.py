@@ -706,3 +706,20 @@ def test_every_row_of_the_log_is_in_the_run(run):
     assert len(whole) == len(toy_frame())
     assert run.split.valid is not None
     assert set(run.split.parts) == {"train", "valid", "test"}
+
+
+def test_an_unfinished_run_may_end_earlier(csv, tmp_path):
+    class Cut(Exception):
+        pass
+
+    def cut(kind, what):
+        if kind == "epoch" and what["epoch"] == 3:
+            raise Cut
+
+    fast = {"dim": 8, "batch_size": 16, "patience": 0, "num_layers": 2}
+    with pytest.raises(Cut):
+        graphcl.train("xsimgcl", csv, out=tmp_path / "cut", observe=cut, epochs=6, **fast)
+    ended = graphcl.train("xsimgcl", csv, out=tmp_path / "cut", resume=True, epochs=3, **fast)
+    whole = graphcl.train("xsimgcl", csv, out=tmp_path / "whole", epochs=3, **fast)
+    assert ended.result["epochs"] == 3
+    assert ended.result["metrics"] == whole.result["metrics"]
