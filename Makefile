@@ -12,7 +12,7 @@ run: $(VENV)/.run
 	$(BIN)/graphcl recommend runs/quickstart --k 10 --out recommendations.parquet
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: lint types test wheel
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
 import resource
 import runpy
@@ -90,6 +91,7 @@ def compare(compared: Sequence[Run], metric: str = "ndcg@20", *, samples: int = 
     """
     from scipy.stats import bootstrap
 
+    named = "rng" if "rng" in inspect.signature(bootstrap).parameters else "random_state"  # before SciPy 1.15
     if len(compared) < 2:
         raise ValueError("compare needs two runs or more")
     key = parse(metric).key
@@ -113,7 +115,7 @@ def compare(compared: Sequence[Run], metric: str = "ndcg@20", *, samples: int = 
             # The difference of each user is resampled: pairs stay together. A few samples at a time, for memory.
             found = bootstrap(
                 (difference,), np.mean, n_resamples=samples, batch=max(1, _RESAMPLED // len(difference)), method="percentile",
-                rng=np.random.default_rng(seed),
+                **{named: np.random.default_rng(seed)},
             )  # fmt: skip
             interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
         rows.append(
