@@ -106,7 +106,7 @@ def compare(compared: Sequence[Run], metric: str = "ndcg@20", *, samples: int = 
         if key not in frame:
             raise ValueError(f"{run.path} holds no {key!r} for each user{nearest(key, frame.columns)}")
         columns.append(frame[key])
-    values = pd.concat(columns, axis=1, join="inner").to_numpy()
+    values = pd.concat(columns, axis=1, join="inner").dropna().to_numpy()
     rows = []
     for number, run in enumerate(compared):
         difference = values[:, number] - values[:, 0]

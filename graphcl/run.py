@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from graphcl.data import protocol as protocols
 from graphcl.data.protocol import Plan
 from graphcl.data.split import Split
 from graphcl.interactions import Vocabulary, concat
+from graphcl.metrics import KNOWN
 from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
 from graphcl.recipes.configure import configure, find
 from graphcl.recipes.model import Model
@@ -203,8 +205,10 @@ class Run:
 def test_report(scorer: Any, plan: Plan, progress: Progress | None) -> RankReport:
     if plan.test is None:
         raise ValueError(f"protocol {plan.protocol!r} leaves no test part to evaluate on")
-    masks = [m.matrix for m in plan.test_mask]
-    return evaluate(scorer, plan.test.matrix, mask=masks, train=plan.train.matrix, ks=phases.CUTOFFS, progress=progress)
+    masks, train = [m.matrix for m in plan.test_mask], plan.train.matrix
+    report = evaluate(scorer, plan.test.matrix, mask=masks, train=train, ks=phases.CUTOFFS, metrics=KNOWN, progress=progress)
+    # A slice in which nobody has a held-out item has no mean, and JSON has no NaN.
+    return replace(report, means={key: value for key, value in report.means.items() if value == value})
 
 
 def _frame(users: np.ndarray, item_ids: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
