@@ -5,21 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-
-class Table:
-    """All keys of one kind, read as an objective reads them."""
-
-    def __init__(self, rows: Tensor):
-        self.rows = rows
-
-    def at(self, ids: Tensor) -> Tensor:
-        return self.rows[ids]
-
-    def all(self) -> Tensor:
-        return self.rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
+from graphcl.testing import Table as Table
 
 
 def table(rows: int, columns: int, seed: int, scale: float = 1.0) -> Tensor:

@@ -6,32 +6,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 
-from graphcl.interactions import Interactions, Vocabulary
 from graphcl.rank import top_k
 from graphcl.recipes import gfcf
+from graphcl.testing import checkerboard
+from tests.recipes.floor import random_log
 
 CONFIG = gfcf.Config(factors=5)
 CHECKERBOARD = gfcf.Config(factors=2)
-
-
-def random_log(seed: int = 0, num_users: int = 40, num_items: int = 30) -> Interactions:
-    """User 7 and item 11 have nothing; one row stands twice."""
-    dense = np.random.default_rng(seed).random((num_users, num_items)) < 0.2
-    dense[7], dense[:, 11] = False, False
-    users, items = (x.astype(np.int32) for x in dense.nonzero())
-    users, items = np.append(users, users[0]), np.append(items, items[0])
-    return Interactions(users, items, Vocabulary(np.arange(num_users)), Vocabulary(np.arange(num_items)))
-
-
-def checkerboard() -> tuple[Interactions, np.ndarray]:
-    """Even users have all even items, odd users all odd ones, except one item withheld from each; and which."""
-    users, items = (x.ravel() for x in np.meshgrid(np.arange(12), np.arange(10), indexing="ij"))
-    withheld = 2 * (np.arange(12) // 2 % 5) + np.arange(12) % 2
-    keep = (users % 2 == items % 2) & (items != withheld[users])
-    log = Interactions(
-        users[keep].astype(np.int32), items[keep].astype(np.int32), Vocabulary(np.arange(12)), Vocabulary(np.arange(10))
-    )
-    return log, withheld
 
 
 def dense_scores(x: np.ndarray, factors: int, alpha: float) -> np.ndarray:
@@ -110,6 +91,6 @@ def test_state_survives_safetensors(tmp_path):
 
 
 def test_ranks_the_withheld_item_first():
-    data, withheld = checkerboard()
+    data, withheld = checkerboard(12, 10)
     items, _ = top_k(gfcf.build(CHECKERBOARD, data), np.arange(12), 1, seen=data.matrix)
     assert items[:, 0].tolist() == withheld.tolist()
