@@ -14,28 +14,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from graphcl.data.source import write_atomically
 from graphcl.interactions import Interactions, Vocabulary
 
 FORMAT = 1  # of the directory; raised when an old one could be misread
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """A crash or a full disk in ``write`` leaves the old file as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    """A crash or a full disk in ``write`` leaves the old file as it was; the new one is on the disk before it takes the name."""
+
+    def written(part: Path) -> None:
         part.touch()
         mode = part.stat().st_mode
         write(part)
         part.chmod(mode)  # save_file leaves a file that only its owner may read
         with open(part, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+
+    path.parent.mkdir(parents=True, exist_ok=True)  # outside: a parent that is a file is the caller's mistake, and is named
+    try:
+        write_atomically(path, written)
     except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
         number, told = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
         raise OSError(number, f"{path} could not be written: {told or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
