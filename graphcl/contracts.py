@@ -36,22 +36,29 @@ class _Lazy(Sequence[Tensor]):
             self._made[index] = self._make(index)
         return self._made[index]
 
+    @property
+    def complete(self) -> bool:
+        return self._count - 1 in self._made
+
 
 @dataclass(frozen=True, eq=False)
 class Layers:
     """What an encoder returns: every layer's output, the input first.
 
-    An encoder whose last layer nobody propagates further may leave it to ``last``: then it is computed for the rows that are
-    asked for, and as a whole only where all rows are.
+    An encoder may know how to make some rows of every layer for less than all of them: that is ``near``, and whole layers are then
+    made only where they are asked for. What reads both should ask for whole layers first, or they are propagated twice.
     """
 
     each: Sequence[Tensor]  # L + 1 tensors [N, d]
-    last: Callable[[Tensor], Tensor] | None = None  # rows [n] -> the last layer's [n, d]
+    near: Callable[[Tensor], tuple[Tensor, ...]] | None = None  # rows [n] -> every layer's [n, d]
 
     @classmethod
-    def deferring(cls, known: tuple[Tensor, ...], last: Callable[[Tensor | None], Tensor]) -> Layers:
-        """``known`` layers and one more: ``last(rows)``, or all of it for None."""
-        return cls(_Lazy(len(known) + 1, lambda i: known[i] if i < len(known) else last(None)), last)
+    def growing(
+        cls, first: Tensor, hops: Sequence[Callable[[Tensor], Tensor]], near: Callable[[Tensor], tuple[Tensor, ...]]
+    ) -> Layers:
+        """Each layer is the next hop of the one before, made when it is looked at."""
+        each = _Lazy(len(hops) + 1, lambda layer: first if layer == 0 else hops[layer - 1](each[layer - 1]))
+        return cls(each, near)
 
     def __getitem__(self, layer: int) -> Tensor:
         return self.each[layer]
@@ -59,13 +66,22 @@ class Layers:
     def __len__(self) -> int:
         return len(self.each)
 
+    def whole(self) -> Layers:
+        """Makes every layer whole; what is asked of some rows from then on is gathered."""
+        self.each[:]
+        return self
+
     def at(self, rows: Tensor) -> Layers:
         """The same layers with some rows only [n, d]; a layer that nobody reads costs nothing."""
+        if self.near is None or (isinstance(self.each, _Lazy) and self.each.complete):
+            return Layers(_Lazy(len(self), lambda layer: gather_rows(self.each[layer], rows)))
+        near = self.near  # made at once, but not before one is looked at
+        made: list[tuple[Tensor, ...]] = []
 
         def some(layer: int) -> Tensor:
-            if self.last is not None and layer == len(self) - 1:
-                return self.last(rows)
-            return gather_rows(self.each[layer], rows)
+            if not made:
+                made.append(near(rows))
+            return made[0][layer]
 
         return Layers(_Lazy(len(self), some))
 
@@ -107,7 +123,10 @@ class Batch:
 
 
 class Perturb(Protocol):
-    """Changes a layer's output; per-row draws come from one key, so they can be fused and repeated."""
+    """Changes a layer's output; per-row draws come from one key, so they can be fused and repeated.
+
+    One that has ``constant = True`` only adds what is constant for the gradient; several layers are then differentiated at once.
+    """
 
     def __call__(self, h: Tensor, rng: torch.Generator) -> Tensor: ...
 
@@ -158,6 +177,8 @@ class Part(nn.Module):
 class Negatives(Protocol):
     """Which keys stand in the denominator. Returns log-sum-exp per anchor, positives included [n]."""
 
+    reads_all: bool  # every key, not only anchors' positives
+
     def __call__(
         self,
         query: Tensor,  # [n, d]
@@ -168,10 +189,13 @@ class Negatives(Protocol):
         key_weights: Tensor | None = None,  # [m] multiplies exp(similarity)
         exclude: Tensor | None = None,  # sparse CSR [n, m]: pairs left out
         normalise: bool = False,
+        weights: Tensor | None = None,  # [n] in proportion to the gradient that will flow back, which saves work; a hint
     ) -> Tensor: ...
 
 
 class Objective(Protocol):
+    """One that reads every key of a pair says so by ``reads_all = True``, and whole layers are then propagated once for all."""
+
     def __call__(self, pair: Pair) -> Tensor: ...  # scalar
 
 

@@ -69,21 +69,27 @@ def test_gradients_of_rows_that_stand_twice_add_up():
     assert table.grad.tolist() == [[2] * 3, [0] * 3, [0] * 3, [0] * 3, [1] * 3]
 
 
-def test_a_deferred_last_layer_is_made_for_what_is_asked():
+def test_layers_grow_and_near_rows_cost_no_whole_layer():
     asked = []
 
-    def last(rows):
-        asked.append(None if rows is None else rows.tolist())
-        return E[2] if rows is None else E[2][rows]
+    def hop(x):
+        asked.append("whole")
+        return x + 1
 
-    layers = Layers.deferring(E[:2], last)
+    def near(rows):
+        asked.append(rows.tolist())
+        return tuple(E[0][rows] + number for number in range(3))
+
+    layers = Layers.growing(E[0], (hop, hop), near)
     some = layers.at(ROWS)
     assert len(layers) == len(some) == 3
-    assert torch.equal(some[0], E[0][ROWS])
     assert asked == []
-    assert torch.equal(some[2], E[2][ROWS])
-    assert asked == [[4, 0, 0]]
-    assert torch.equal(layers[2], E[2])
+    assert torch.equal(some[2], E[0][ROWS] + 2)
+    assert torch.equal(some[0], E[0][ROWS])
+    assert asked == [[4, 0, 0]]  # once, for all layers
+    assert torch.equal(layers[2], E[0] + 2)
     assert layers[-1] is layers[2]
     assert layers[0] is E[0]
-    assert asked == [[4, 0, 0], None]
+    assert asked == [[4, 0, 0], "whole", "whole"]
+    assert torch.equal(layers.at(ROWS)[1], E[0][ROWS] + 1)  # whole layers are there: their rows are gathered
+    assert len(asked) == 3

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
 from graphcl.contracts import Layers, Perturb
+from graphcl.encoders.chain import Hop, propagated
 from graphcl.encoders.fold import history_operators
 from graphcl.encoders.table import initial_table
 from graphcl.graph import Graph
-from graphcl.ops import Operator, draw_key, unit_rows
+from graphcl.ops import draw_key, unit_rows
 
 
 class LightGCN(nn.Module):
@@ -42,15 +42,11 @@ class LightGCN(nn.Module):
 
     def forward(self, inputs: Graph, *, rng: torch.Generator | None = None, perturb: Perturb | None = None) -> Layers:
         h: Tensor = self.embedding if inputs.ids is None else self.embedding[inputs.ids]
-        each = [h]
-        for number in range(self.num_layers):
-            op, x = inputs.op(number), unit_rows(h) if self.unit else h
-            key = 0 if perturb is None or rng is None else draw_key(rng)
-            if number == self.num_layers - 1:
-                return Layers.deferring(tuple(each), partial(_propagate, op, x, perturb, key))
-            h = _propagate(op, x, perturb, key)
-            each.append(h)
-        return Layers(tuple(each))
+        hops = [
+            Hop(inputs.op(number), self.unit, perturb, 0 if perturb is None or rng is None else draw_key(rng))
+            for number in range(self.num_layers)
+        ]
+        return propagated(h, hops)
 
     def fold_in(self, inputs: Graph, layers: Layers, histories: sparse.csr_matrix) -> Layers:
         """New users' layers: zero at layer 0, for they have no row, then what their items send."""
@@ -60,11 +56,3 @@ class LightGCN(nn.Module):
             x = layers[number][items]
             each.append(op @ (unit_rows(x) if self.unit else x))
         return Layers(tuple(each))
-
-
-def _propagate(op: Operator, x: Tensor, perturb: Perturb | None, key: int, rows: Tensor | None = None) -> Tensor:
-    """One layer, all of it or some rows; the same draws either way, for they come from ``key`` and a row's number."""
-    some = op if rows is None else op.rows(rows)
-    if perturb is None:
-        return some @ x
-    return perturb.after(some, x, torch.Generator().manual_seed(key), rows)

@@ -48,6 +48,10 @@ class InfoNCE:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
+    @property
+    def reads_all(self) -> bool:
+        return self.negatives.reads_all
+
     def __call__(self, pair: Pair, *, key_weights: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
         cosine = self.similarity == "cosine"
         query = unit_rows(pair.query) if cosine else pair.query
@@ -56,6 +60,7 @@ class InfoNCE:
         lse = self.negatives(
             query, pair.key, pair.positives,
             temperature=self.temperature, key_weights=key_weights, exclude=exclude, normalise=cosine,
+            weights=query.new_ones(len(query)) if pair.weights is None else pair.weights,
         )  # fmt: skip
         counted = lse != -torch.inf  # there is a key to compare with; NaN stays, to be seen
         if pair.positives.layout == torch.sparse_csr:

@@ -9,6 +9,14 @@ from torch.autograd import Function
 from graphcl.ops.kernels import scatter_add
 
 
+def add_rows(table: Tensor, rows: Tensor, values: Tensor) -> Tensor:  # [N, d], [n], [n, d] -> [N, d]
+    """``table[rows] += values`` in place, repeats adding up in a fixed order on CPU; not differentiable."""
+    if table.device.type == "cpu":
+        scatter_add(rows.numpy(), values.contiguous().numpy(), table.numpy())
+        return table
+    return table.index_add_(0, rows, values)
+
+
 class _Gather(Function):
     @staticmethod
     def forward(ctx, table, rows):
@@ -19,12 +27,7 @@ class _Gather(Function):
     @staticmethod
     def backward(ctx, grad):
         (rows,) = ctx.saved_tensors
-        out = grad.new_zeros((ctx.num_rows, grad.shape[1]))
-        if grad.device.type == "cpu":
-            scatter_add(rows.numpy(), grad.contiguous().numpy(), out.numpy())
-        else:
-            out.index_add_(0, rows, grad)
-        return out, None
+        return add_rows(grad.new_zeros((ctx.num_rows, grad.shape[1])), rows, grad), None
 
 
 def gather_rows(

@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.autograd import Function
 
-from graphcl.ops import kernels
+from graphcl.ops import kernels, memory
 from graphcl.ops.counter import halves
 
 _CHUNKS_PER_THREAD = 16
@@ -209,7 +209,7 @@ class Sparse:
                 kernels.equal_chunks(work, _CHUNKS_PER_THREAD * numba.get_num_threads()),
                 ids.numpy(),
             )
-        y = torch.empty((num_rows, x.shape[1]), dtype=x.dtype)
+        y = memory.empty(num_rows, x.shape[1], x)
         kernel = kernels.product(x.shape[1], self.values is not None, eps != 0, ids is not None)
         kernel(
             *self._arrays(), numbers, chunks, x.detach().contiguous().numpy(), y.numpy(), y.numpy().dtype.type(eps), *halves(key)
@@ -223,7 +223,7 @@ class Sparse:
     def _rows_adjoint(self, grad: Tensor, ids: Tensor) -> Tensor:
         """``self.select(ids).T @ grad`` on CPU, without building the transpose."""
         width = grad.shape[1]
-        out = torch.empty((self.shape[1], width), dtype=grad.dtype)
+        out = memory.empty(self.shape[1], width, grad)
         bounds = np.linspace(0, self.shape[1], 4 * numba.get_num_threads() + 1).astype(np.int64)
         kernel = kernels.rows_adjoint(width, self.values is not None)
         kernel(*self._arrays(), ids.numpy(), bounds, grad.contiguous().numpy(), out.numpy())
@@ -261,6 +261,13 @@ class SparseRows:
     def __matmul__(self, x: Tensor) -> Tensor:
         return _Product.apply(self.whole, x, self.ids, 0.0, 0)
 
+    def adjoint(self, grad: Tensor) -> Tensor:  # [n, d] -> [m, d]
+        """``self.T @ grad``, without building the transpose where that can be helped."""
+        whole = self.whole
+        if grad.device.type == "cpu" and whole._sorted and not torch.is_grad_enabled():
+            return whole._rows_adjoint(grad, self.ids)
+        return self.T @ grad  # unsorted columns, another device, or a second derivative is asked for
+
     def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
         """The rows of :meth:`Sparse.noisy`: noise depends on a row's number in the whole."""
         if x.device.type != "cpu":
@@ -283,10 +290,5 @@ class _Product(Function):
         op, ids = ctx.op, ctx.ids
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
-        if ids is None:
-            back = op.T @ grad
-        elif grad.device.type == "cpu" and op._sorted and not torch.is_grad_enabled():
-            back = op._rows_adjoint(grad, ids)
-        else:  # unsorted columns, another device, or a second derivative is asked for
-            back = op.select(ids).T @ grad
+        back = op.T @ grad if ids is None else SparseRows(op, ids).adjoint(grad)
         return None, back, None, None, None

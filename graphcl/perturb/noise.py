@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class SignNoise:
     """
 
     eps: float
+    constant: ClassVar[bool] = True  # for the gradient
 
     def __post_init__(self) -> None:
         if not self.eps >= 0:

@@ -54,6 +54,7 @@ class Pass:
         self._anchors: Anchors = {}
         self._tables: dict[tuple[Layers, Readout], dict[str, Tensor]] = {}
         self._main: Layers | None = None
+        self._reads_all = False  # the objective of the view that is being made
 
     @property
     def main(self) -> Layers:
@@ -61,6 +62,8 @@ class Pass:
             model = self._model
             inputs = self.inputs if model.change is None or not model.training else model.change(self.inputs, self.rng)
             self._main = self.encode(inputs, perturb=model.perturb if model.training else None)
+            if model.main_is_read_whole:  # now, or it is propagated twice
+                self._main.whole()
         return self._main
 
     def encode(self, inputs: Graph, *, perturb: Perturb | None = None) -> Layers:
@@ -79,8 +82,8 @@ class Pass:
     def triple(self, readout: Readout) -> Triple:
         return Triple(*gather_rows(readout(self._near), self._union[1]).split(len(self._batch.users)))
 
-    def anchors(self, which: Rows) -> None:
-        """Sets the rows that the next view is about.
+    def anchors(self, which: Rows, *, reads_all: bool = False) -> None:
+        """Sets the rows that the next view is about, and whether its objective reads every key.
 
         "positives": the batch's users and positive items, each once; "all": negative items too. With "-repeated" they count as
         often as they stand in the batch, which is told by counts: a mean over repeats is a weighted mean over rows.
@@ -90,9 +93,12 @@ class Pass:
         for kind, rows in found.items():
             rows, counts = rows.unique(return_counts=True)
             self._anchors[kind] = (rows, counts if which.endswith("-repeated") else None)
+        self._reads_all = reads_all
         self.rows = {kind: rows for kind, (rows, _) in self._anchors.items()}
 
     def pairs(self, query: tuple[Layers, Readout], key: tuple[Layers, Readout]) -> tuple[Pair, ...]:
+        if self._reads_all:
+            key[0].whole()
         queries, keys = (self._gathered(*side) for side in (query, key))
         out = []
         for number, (kind, (rows, weights)) in enumerate(self._anchors.items()):
@@ -134,9 +140,10 @@ class Contrast(nn.Module):
     ):
         super().__init__()
         self.views, self.objective, self.weight, self.rows, self.name = views, objective, weight, rows, name
+        self.reads_all: bool = getattr(objective, "reads_all", False)
 
     def forward(self, forward: Pass) -> Tensor:
-        forward.anchors(self.rows)
+        forward.anchors(self.rows, reads_all=self.reads_all)
         terms = []
         for pair in self.views(forward):
             weight = self.weight if isinstance(self.weight, (int, float)) else self.weight[pair.kind]
@@ -164,6 +171,7 @@ class Model(nn.Module):
         self.encoder, self.readout, self.task = encoder, readout, task
         self.perturb, self.change = perturb, change
         self.contrasts = nn.ModuleList(contrasts)
+        self.main_is_read_whole = any(c.reads_all and c.views.passes == 0 for c in contrasts)  # every row of it is a key
         names = [c.name for c in contrasts]
         if len(set(names)) < len(names):
             raise ValueError(f"contrasts need different names, got {', '.join(names)}: a loss term is kept under each")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphcl.contracts import Forward, Layers, Pair, Readout
-from graphcl.ops import Operator
+from graphcl.ops import Operator, gather_rows
 
 
 class Relayed:
@@ -22,5 +22,9 @@ class Relayed:
     def __call__(self, forward: Forward) -> tuple[Pair, ...]:
         main = forward.main
         self.op = self.op.to(main[0].device)  # copies once: an operator is no buffer, so moving the model leaves it behind
-        relayed = Layers((main[0], *(self.op @ h for h in main.each[:-1])))
+        sources = main.each[:-1]
+        hops = [lambda _, h=h: self.op @ h for h in sources]  # each from a main layer, not from the relayed one before
+        relayed = Layers.growing(
+            main[0], hops, lambda rows: (gather_rows(main[0], rows), *(self.op.rows(rows) @ h for h in sources))
+        )
         return forward.pairs((relayed, self.readout), (main, self.readout))
