@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
 from graphcl import metrics as definitions
+from graphcl.ops.selection import Selection
 
 if TYPE_CHECKING:
     from graphcl.contracts import Scorer
 
-# Scores of one tile. On CPU 2^22 floats are 16 MB: product and selection find the tile in the last cache level, and malloc
-# hands the same pages back for the next one (above 32 MB it maps fresh pages each time).
+# Scores of a block of users. On CPU 2^22 floats are 16 MB: malloc hands the same pages back for the next block (above 32 MB it
+# maps fresh ones each time). Embeddings are multiplied by tiles of items instead, which stay in the second cache level.
 TILE_CPU, TILE_DEVICE = 2**22, 2**28
+TILE_ITEMS, TILE_USERS = 2048, 512
 DEFAULT_METRICS = ("recall", "ndcg", "precision", "hr", "mrr", "map", *definitions.EXPOSURE)
 
 Users = Any  # rows [n] as a tensor or an array, or histories [n, I] as a csr_matrix
@@ -48,16 +49,26 @@ class DotScorer:
     @torch.no_grad()
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
         """**Raises** ValueError for histories when the recipe cannot embed them."""
-        if sparse.issparse(users):
-            if self.fold is None:
-                raise ValueError(
-                    "this recipe has no fold-in: it embeds only users of its own log. Give user rows, or train with "
-                    "the histories in the log, or choose a recipe that scores histories (ease, itemknn, gfcf, ...)"
-                )
-            embedded = self.fold(users).to(self.items)
-        else:
-            embedded = self.users[torch.as_tensor(users, device=self.users.device)]
-        return embedded @ self.items.T
+        return self._embedded(users) @ self.items.T
+
+    @torch.no_grad()
+    def tiles(self, users: Tensor | sparse.csr_matrix) -> Iterator[tuple[int, Tensor]]:
+        """What ``score`` gives, turned: the first item and the scores [items, b] of a tile at a time, in memory used again."""
+        embedded = self._embedded(users).float()
+        held = embedded.new_empty(min(TILE_ITEMS, self.num_items), len(embedded))
+        for first in range(0, self.num_items, TILE_ITEMS):
+            items = self.items[first : first + TILE_ITEMS].float()
+            yield first, torch.mm(items, embedded.T, out=held[: len(items)])
+
+    def _embedded(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, d]
+        if not sparse.issparse(users):
+            return self.users[torch.as_tensor(users, device=self.users.device)]
+        if self.fold is None:
+            raise ValueError(
+                "this recipe has no fold-in: it embeds only users of its own log. Give user rows, or train with "
+                "the histories in the log, or choose a recipe that scores histories (ease, itemknn, gfcf, ...)"
+            )
+        return self.fold(users).to(self.items)
 
 
 def history_rows(users: Tensor | np.ndarray | sparse.csr_matrix, train: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -169,19 +180,24 @@ def _ranked(
     if left_out is not None and num and owners.max() >= left_out.shape[0]:
         raise ValueError(f"seen has {left_out.shape[0]} rows, too few for user row {int(owners.max())}")
     if block is None:
-        tile = TILE_CPU if torch.device(getattr(scorer, "device", "cpu")).type == "cpu" else TILE_DEVICE
-        block = max(1, min(tile // max(scorer.num_items, 1), 4096))
+        on_cpu = torch.device(getattr(scorer, "device", "cpu")).type == "cpu"
+        tile = TILE_CPU if on_cpu else TILE_DEVICE
+        block = TILE_USERS if on_cpu and isinstance(scorer, DotScorer) else max(1, min(tile // max(scorer.num_items, 1), 4096))
     starts = range(0, num, block)
     for start in starts if progress is None else progress(starts):
         rows = slice(start, min(start + block, num))
+        if isinstance(scorer, DotScorer) and scorer.device.type == "cpu":
+            yield rows, *_select_cpu(scorer.tiles(users[rows]), k, left_out, owners[rows])
+            continue
         scores = scorer.score(users[rows])
         if scores.shape != (rows.stop - rows.start, scorer.num_items):
             asked = f"{rows.stop - rows.start} users and {scorer.num_items} items"
             raise ValueError(f"the scorer gave {tuple(scores.shape)} for {asked}")
-        select = _select_cpu if scores.device.type == "cpu" else _select_torch
-        items, best = select(scores.float(), k, left_out, owners[rows])
+        if scores.device.type == "cpu":
+            yield rows, *_select_cpu(_turned(scores), k, left_out, owners[rows])
+        else:
+            yield rows, *_select_torch(scores.float(), k, left_out, owners[rows])
         del scores  # before the next block asks for the same memory
-        yield rows, items, best
 
 
 def _merged(seen: Patterns, num_items: int) -> sparse.csr_matrix | None:
@@ -209,23 +225,29 @@ def _refuse_nan(owner: int, item: int) -> None:
     )
 
 
-def _select_cpu(scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values = scores.contiguous().numpy()
+def _select_cpu(
+    tiles: Iterable[tuple[int, Tensor]], k: int, seen: sparse.csr_matrix | None, owners: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     if seen is None:
         indptr, indices = np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32)
-        owned = np.zeros(len(values), dtype=np.int64)
+        rows = np.zeros(len(owners), dtype=np.int64)
     else:
         # One signature, so the kernel is compiled once: scipy chooses the width of indices by the number of entries.
         indptr, indices = seen.indptr.astype(np.int64, copy=False), seen.indices.astype(np.int32, copy=False)
-        owned = np.asarray(owners, dtype=np.int64)
-    items = np.empty((len(values), k), dtype=np.int64)
-    best = np.empty((len(values), k), dtype=np.float32)
-    broken = np.full(len(values), -1, dtype=np.int64)
-    _select_rows(values, indptr, indices, owned, items, best, broken)
-    if broken.max(initial=-1) >= 0:
-        row = int(np.argmax(broken >= 0))
-        _refuse_nan(int(owners[row]), int(broken[row]))
-    return items, best
+        rows = np.asarray(owners, dtype=np.int64)
+    selection = Selection(rows, k, indptr, indices)
+    for first, tile in tiles:
+        selection.add(first, tile.numpy())
+    if selection.broken.max(initial=-1) >= 0:
+        row = int(np.argmax(selection.broken >= 0))
+        _refuse_nan(int(owners[row]), int(selection.broken[row]))
+    return selection.finish()
+
+
+def _turned(scores: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Scores [b, I] as tiles [items, b] with the first item of each."""
+    for first in range(0, scores.shape[1], TILE_ITEMS):
+        yield first, scores[:, first : first + TILE_ITEMS].T.float().contiguous()
 
 
 def _select_torch(scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -251,82 +273,3 @@ def _select_torch(scores: Tensor, k: int, seen: sparse.csr_matrix | None, owners
     items = torch.nn.functional.pad(items, pad, value=-1)
     best = torch.nn.functional.pad(best, pad, value=-torch.inf)
     return items.cpu().numpy(), best.cpu().numpy()
-
-
-@numba.njit(parallel=True, cache=True)
-def _select_rows(scores, seen_indptr, seen_indices, owners, items, best, broken):  # type: ignore[no-untyped-def]
-    """k best of each row, read once. Those so far are a heap whose root is the worst: lowest score, then highest item."""
-    num_items = scores.shape[1]
-    k = items.shape[1]
-    for r in numba.prange(scores.shape[0]):
-        row, heap, names = scores[r], best[r], items[r]
-        size = 0
-        floor = np.float32(-np.inf)  # what a score must exceed
-        at, end = seen_indptr[owners[r]], seen_indptr[owners[r] + 1]
-        for start in range(0, num_items, 64):
-            stop = min(start + 64, num_items)
-            if stop - start == 64:
-                # A slice and a constant count, no branch: this becomes vector code, 12 times faster than range(start, stop).
-                chunk, above = row[start:stop], np.int32(0)
-                for j in range(64):
-                    above += np.int32(0) if chunk[j] <= floor else np.int32(1)  # counts NaN too
-                if above == 0:
-                    continue
-            for j in range(start, stop):
-                score = row[j]
-                if score <= floor:
-                    continue
-                if np.isnan(score):
-                    broken[r] = j
-                    continue
-                while at < end and seen_indices[at] < j:
-                    at += 1
-                if at < end and seen_indices[at] == j:
-                    continue
-                if size < k:
-                    size += 1
-                    _rise(heap, names, size - 1, score, j)
-                else:
-                    _sink(heap, names, size, score, j)
-                if size == k:
-                    floor = heap[0]
-        for last in range(size - 1, 0, -1):  # worst to the back
-            score, name = heap[last], names[last]
-            heap[last], names[last] = heap[0], names[0]
-            _sink(heap, names, last, score, name)
-        for j in range(size, k):
-            heap[j], names[j] = -np.inf, -1
-
-
-@numba.njit(cache=True, inline="always")
-def _worse(score, name, other_score, other_name):  # type: ignore[no-untyped-def]
-    return score < other_score or (score == other_score and name > other_name)
-
-
-@numba.njit(cache=True)
-def _rise(heap, names, place, score, name):  # type: ignore[no-untyped-def]
-    """Adds an entry at the last place and lets it rise to where it belongs."""
-    while place > 0:
-        parent = (place - 1) // 2
-        if not _worse(score, name, heap[parent], names[parent]):
-            break
-        heap[place], names[place] = heap[parent], names[parent]
-        place = parent
-    heap[place], names[place] = score, name
-
-
-@numba.njit(cache=True)
-def _sink(heap, names, size, score, name):  # type: ignore[no-untyped-def]
-    """Puts an entry in the root's stead and lets it sink to where it belongs."""
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and _worse(heap[child + 1], names[child + 1], heap[child], names[child]):
-            child += 1
-        if not _worse(heap[child], names[child], score, name):
-            break
-        heap[place], names[place] = heap[child], names[child]
-        place = child
-    heap[place], names[place] = score, name

@@ -43,7 +43,11 @@ def sorted_whole(scores: np.ndarray, seen: np.ndarray, k: int):
     return np.pad(items, pad, constant_values=-1), np.pad(values, pad, constant_values=-np.inf)
 
 
-SELECTIONS = [rank._select_cpu, rank._select_torch]
+def on_cpu(scores, *rest):
+    return rank._select_cpu(rank._turned(scores), *rest)
+
+
+SELECTIONS = [on_cpu, rank._select_torch]
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
@@ -153,10 +157,24 @@ def test_dot_scorer():
     assert scorer.num_items == NUM_ITEMS
     with pytest.raises(ValueError, match="no fold-in"):
         scorer.score(pattern(0.1, 0))
+    turned = np.concatenate([tile.numpy().copy() for _, tile in scorer.tiles(torch.tensor([4, 4, 0]))])
+    np.testing.assert_allclose(turned.T, got.numpy(), rtol=1e-5, atol=1e-6)
     folding = rank.DotScorer(users, items, lambda h: torch.from_numpy(h.toarray()) @ items.detach())
     torch.testing.assert_close(folding.score(pattern(0.1, 0)), torch.from_numpy(pattern(0.1, 0).toarray()) @ items @ items.T)
     with pytest.raises(ValueError, match=r"\[U, d\]"):
         rank.DotScorer(users, items[:, :3])
+
+
+@pytest.mark.parametrize("tile", [7, 64, 1000])
+def test_embeddings_are_ranked_by_tiles_as_their_scores_are(monkeypatch, tile):
+    monkeypatch.setattr(rank, "TILE_ITEMS", tile)
+    rng = torch.Generator().manual_seed(4)
+    users, items = (torch.randint(-3, 4, (n, 8), generator=rng).float() for n in (NUM_USERS, NUM_ITEMS))  # exact, with ties
+    scorer, seen = rank.DotScorer(users, items), pattern(0.2, seed=11)
+    found, best = rank.top_k(scorer, torch.arange(NUM_USERS), 10, seen=seen)
+    want, want_best = sorted_whole((users @ items.T).numpy(), seen.toarray() > 0, 10)
+    np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(best, want_best)
 
 
 def test_evaluate_equals_metrics_of_a_full_sort():
