@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numba
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -113,16 +114,80 @@ class Interactions:
     @cached_property
     def matrix(self) -> sparse.csr_matrix:
         """[U, I] pattern of ones (float32), repeats merged, columns sorted."""
-        ones = np.ones(len(self.users), dtype=np.float32)
-        matrix = sparse.csr_matrix((ones, (self.users, self.items)), shape=(self.num_users, self.num_items))
-        matrix.sum_duplicates()
-        matrix.data[:] = 1
-        matrix.sort_indices()
+        indptr, indices = pattern(self)
+        ones = np.ones(len(indices), dtype=np.float32)
+        matrix = sparse.csr_matrix((ones, indices, indptr), shape=(self.num_users, self.num_items))
+        matrix.has_canonical_format = True
         return matrix
 
     @property
     def num_repeats(self) -> int:
         return len(self.users) - self.matrix.nnz
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(rows, counts):
+    for row in rows:
+        counts[row] += 1
+
+
+def frequencies(rows: np.ndarray, num_ids: int) -> np.ndarray:
+    """How often each row number below `num_ids` stands in `rows`, int64 [num_ids]. (`np.bincount` copies them to int64.)"""
+    counts = np.zeros(num_ids, dtype=np.int64)
+    _count(rows, counts)
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _sorted_rows(users, items, bounds, sizes, out):
+    """Distinct items of each user, sorted, one user behind the other in `out` [E]; `sizes` [U] of them. Returns their number.
+
+    `bounds` [U + 1]: how many rows users before this one have. Used up.
+    """
+    for n in range(len(users)):
+        out[bounds[users[n]]] = items[n]
+        bounds[users[n]] += 1
+    begin = filled = 0
+    for user in range(len(sizes)):
+        end = bounds[user]  # where the next one begins
+        out[begin:end].sort()
+        first = filled
+        for place in range(begin, end):
+            if filled == first or out[filled - 1] != out[place]:
+                out[filled] = out[place]
+                filled += 1
+        sizes[user] = filled - first
+        begin = end
+    return filled
+
+
+def pattern(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
+    """CSR indptr [U + 1] and indices [nnz] of the distinct pairs, sorted; int32 where they fit. Beside them it needs no room.
+
+    Raises: ValueError for rows outside the vocabularies.
+    """
+    for what, rows, vocabulary in (
+        ("users", interactions.users, interactions.user_ids),
+        ("items", interactions.items, interactions.item_ids),
+    ):
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(vocabulary)):
+            raise ValueError(f"{interactions.name}: {what} must be rows of {len(vocabulary)} ids, got {rows.min()}..{rows.max()}")
+    kind = np.int32 if len(interactions) < 2**31 else np.int64
+    bounds = np.concatenate([[0], np.cumsum(frequencies(interactions.users, interactions.num_users))])
+    sizes, indices = np.empty(interactions.num_users, dtype=np.int64), np.empty(len(interactions), dtype=kind)
+    filled = _sorted_rows(interactions.users, interactions.items, bounds, sizes, indices)
+    if filled < len(indices):
+        indices.resize(filled, refcheck=False)  # gives the rest back, without a copy
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(kind), indices
+
+
+def renumber(new: np.ndarray, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """new[rows], by pieces: NumPy would hold the rows as int64 meanwhile."""
+    out = np.empty(len(rows), dtype=new.dtype) if out is None else out
+    for start in range(0, len(rows), 1 << 17):
+        piece = slice(start, start + (1 << 17))
+        out[piece] = new[rows[piece]]
+    return out
 
 
 def concat(parts: Sequence[Interactions]) -> Interactions:
@@ -134,6 +199,8 @@ def concat(parts: Sequence[Interactions]) -> Interactions:
     if not parts:
         raise ValueError("there are no parts to join")
     first = parts[0]
+    if len(parts) == 1:
+        return first
     for part in parts[1:]:
         if part.user_ids is not first.user_ids or part.item_ids is not first.item_ids:
             raise ValueError("parts to join must share their vocabularies")

@@ -11,6 +11,8 @@ import numba
 import numpy as np
 import pandas as pd
 
+from graphcl.interactions import renumber
+
 CHUNK = 1 << 17  # ids at a time, which bounds the room that a block may need beyond its distinct ids
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: spreads neighbours
 
@@ -244,15 +246,6 @@ def ranges_of(array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # type: igno
     text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.empty(0, dtype=np.uint8)
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     return text, bounds[:-1], bounds[1:]
-
-
-def renumber(new: np.ndarray, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """new[rows], by pieces: NumPy would hold the rows as int64 meanwhile."""
-    out = np.empty(len(rows), dtype=new.dtype) if out is None else out
-    for start in range(0, len(rows), CHUNK):
-        piece = slice(start, start + CHUNK)
-        out[piece] = new[rows[piece]]
-    return out
 
 
 def whole_numbers(texts: np.ndarray) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from graphcl.data.encode import IdRows, bytes_of, ranges_of
 from graphcl.data.formats import Columns, Filling
 
 BATCH_ROWS = 1 << 17
+BUFFER = 1 << 18  # bytes read ahead of each column
 
 
 def read_parquet(path: Path, given: dict[str, str | None]) -> Columns:
@@ -33,18 +35,35 @@ def read_parquet(path: Path, given: dict[str, str | None]) -> Columns:
             raise ValueError(f"{path}: the file has no rows")
         filling = Filling(num_rows, chosen)
         ids = {what: id_rows(source.schema.field(chosen[what]).type) for what in ("user", "item")}
-        for batch in source.to_batches(
-            columns=list(chosen.values()),
-            batch_size=BATCH_ROWS,
-            batch_readahead=1,
-            fragment_readahead=1,
-            fragment_scan_options=arrow_dataset.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False),
-        ):
-            add(batch, chosen, ids, filling, where)
+        for fragment in source.get_fragments():
+            for batch in batches(fragment, source, list(chosen.values())):
+                add(batch, chosen, ids, filling, where)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path}: not a Parquet file that can be read ({reason})") from None
     return filling.finish(ids["user"], ids["item"], where, strip=False)
+
+
+def batches(fragment: Any, source: Any, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Columns of one file of the dataset, some rows at a time, in the types of the dataset's schema. (A scan by the
+    dataset itself would decode whole row groups.)"""
+    import pyarrow as pa
+    from pyarrow import dataset as arrow_dataset
+    from pyarrow import parquet
+
+    constants = arrow_dataset.get_partition_keys(fragment.partition_expression)
+    with parquet.ParquetFile(fragment.path, filesystem=source.filesystem, buffer_size=BUFFER, pre_buffer=False) as file:
+        stored = [name for name in names if name in file.schema_arrow.names and name not in constants]
+        for batch in file.iter_batches(BATCH_ROWS, columns=stored):
+            found = {}
+            for name in names:
+                kind = source.schema.field(name).type
+                if name in stored:
+                    column = batch.column(name)
+                    found[name] = column if column.type == kind else column.cast(kind)
+                else:
+                    found[name] = pa.repeat(pa.scalar(constants.get(name), value_type(kind)), len(batch))
+            yield found
 
 
 def value_type(kind: Any) -> Any:
@@ -61,18 +80,18 @@ def id_rows(kind: Any) -> IdRows:
     return IdRows(whole=pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def add(batch: Any, chosen: dict[str, str], ids: dict[str, IdRows], filling: Filling, where: Where) -> None:
+def add(batch: dict[str, Any], chosen: dict[str, str], ids: dict[str, IdRows], filling: Filling, where: Where) -> None:
     def here(row: int) -> str:
         return where(filling.filled + row)
 
     rows = []
     for what in ("user", "item"):
-        column = batch.column(chosen[what])
+        column = batch[chosen[what]]
         if column.null_count:  # before pandas turns whole numbers with gaps into floats
             row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
             raise ValueError(f"{here(row)}: the {what} id is missing")
         rows.append(rows_of(column, ids[what], what, here))
-    rating, time = (batch.column(chosen[what]).to_pandas() if what in chosen else None for what in ("rating", "time"))
+    rating, time = (batch[chosen[what]].to_pandas() if what in chosen else None for what in ("rating", "time"))
     filling.add(*rows, rating, time, where)
 
 
