@@ -49,17 +49,17 @@ def _rank(state, exponent, count, shift):
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(seed, degrees, num_items, exponent, shift, communities, affinity, pairs):
+def _draw(np.uint64(seed), degrees, num_items, exponent, shift, communities, affinity, pairs):
     """pairs [E]: user rank << 32 | item rank, none twice. Item i is of community i % communities, as user u is."""
     last_user = np.full(num_items, -1, dtype=np.int32)  # who took the item last
     filled = 0
     for user in range(len(degrees)):
-        state = _mix(np.uint64(seed) ^ _mix(np.uint64(user) + np.uint64(1)))
+        state = _mix(seed ^ _mix(np.uint64(user) + np.uint64(1)))
         own = user % communities
         within = (num_items - own + communities - 1) // communities  # items of the user's community
         for _ in range(degrees[user]):
             item = 0
-            for attempt in range(ATTEMPTS):
+            for _attempt in range(ATTEMPTS):
                 state = _next(state)
                 from_own = _below(state, 1 << 30) < affinity * (1 << 30)
                 state = _next(state)
@@ -79,7 +79,7 @@ def _draw(seed, degrees, num_items, exponent, shift, communities, affinity, pair
 @numba.njit(cache=True, nogil=True)
 def _shuffle(seed, values):
     """Fisher and Yates, in place."""
-    state = _mix(np.uint64(seed))
+    state = _mix(seed)
     for n in range(len(values) - 1, 0, -1):
         state = _next(state)
         other = _below(state, n + 1)
@@ -96,7 +96,7 @@ def degrees_of(num_users: int, num_interactions: int, exponent: float, most: int
         wanted[open_] += left * share[open_] / share[open_].sum()
         wanted = np.minimum(wanted, most)
         open_ = wanted < most
-    return np.diff(np.concatenate([[0], np.round(np.cumsum(wanted)).astype(np.int64)]))
+    return np.diff(np.floor(np.cumsum(wanted) + 0.5), prepend=0).astype(np.int64)
 
 
 def synth_pairs(
@@ -140,10 +140,10 @@ def synth_pairs(
     pairs = np.empty(interactions, dtype=np.int64)
     degrees = degrees_of(users, interactions, user_exponent, most)
     assert degrees.sum() == interactions
-    _draw(seed, degrees, items, exponent, SHIFT, communities, affinity, pairs)
+    _draw(np.uint64(seed), degrees, items, exponent, SHIFT, communities, affinity, pairs)
     user_ids, item_ids = np.arange(users, dtype=np.int32), np.arange(items, dtype=np.int32)
     for stream, values in enumerate((user_ids, item_ids, pairs), start=1):
-        _shuffle(seed + stream * 0x5DEECE66D, values)
+        _shuffle(np.uint64((seed + stream * 0xD1B54A32D192ED03) % 2**64), values)
     found = np.empty(interactions, dtype=np.int32), np.empty(interactions, dtype=np.int32)
     for start in range(0, interactions, BATCH_ROWS):
         part = slice(start, start + BATCH_ROWS)
