@@ -49,7 +49,7 @@ def _rank(state, exponent, count, shift):
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(np.uint64(seed), degrees, num_items, exponent, shift, communities, affinity, pairs):
+def _draw(seed, degrees, num_items, exponent, shift, communities, affinity, pairs):
     """pairs [E]: user rank << 32 | item rank, none twice. Item i is of community i % communities, as user u is."""
     last_user = np.full(num_items, -1, dtype=np.int32)  # who took the item last
     filled = 0
