@@ -13,7 +13,7 @@ import pandas as pd
 
 from graphcl.interactions import renumber
 
-CHUNK = 1 << 17  # ids at a time, which bounds the room that a block may need beyond its distinct ids
+CHUNK = 1 << 15  # ids at a time, which bounds the room that a block may need beyond its distinct ids
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: spreads neighbours
 
 

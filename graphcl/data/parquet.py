@@ -12,7 +12,7 @@ from graphcl.data.columns import Where, choose, ids_of_values
 from graphcl.data.encode import IdRows, bytes_of, ranges_of
 from graphcl.data.formats import Columns, Filling
 
-BATCH_ROWS = 1 << 17
+BATCH_ROWS = 1 << 16
 BUFFER = 1 << 18  # bytes read ahead of each column
 
 
@@ -92,7 +92,7 @@ def add(batch: dict[str, Any], chosen: dict[str, str], ids: dict[str, IdRows], f
             raise ValueError(f"{here(row)}: the {what} id is missing")
         rows.append(rows_of(column, ids[what], what, here))
     rating, time = (batch[chosen[what]].to_pandas() if what in chosen else None for what in ("rating", "time"))
-    filling.add(*rows, rating, time, where)
+    filling.add(rows[0], rows[1], rating, time, where)
 
 
 def rows_of(column: Any, ids: IdRows, what: str, where: Where) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 GZIP_MAGIC = b"\x1f\x8b"
-BLOCK_SIZE = 1 << 21  # bytes of text at a time: what is made of a block takes some ten times as much
+BLOCK_SIZE = 1 << 20  # bytes of text at a time: what is made of a block takes some ten times as much
 BINARY_WITHIN = 1 << 20  # bytes from the start in which a zero byte says that this is no text
 
 

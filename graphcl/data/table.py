@@ -57,7 +57,7 @@ def read_table(path: Path, layout: Layout, given: dict[str, str | None]) -> Colu
         rows = [ids.of_texts(*ranges_of(table[chosen[what]])) for ids, what in ((users, "user"), (items, "item"))]
         rating = numbers_if(table[chosen["rating"]]) if "rating" in chosen else None
         time = numbers_if(table[chosen["time"]], not filling.dates) if "time" in chosen else None
-        filling.add(*rows, rating, time, where)
+        filling.add(rows[0], rows[1], rating, time, where)
     if filling.filled != layout.num_rows:  # a row of nothing but quotes or the like: line numbers would lie
         raise ValueError(f"{path}: {layout.num_rows} lines did not give as many rows; are its quotes closed?")
     columns = filling.finish(users, items, where, strip=True)
