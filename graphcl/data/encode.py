@@ -69,8 +69,8 @@ def _rows_of_texts(text, starts, ends, table, arena, bounds, count, rows):
     for n in range(len(starts)):
         length = ends[n] - starts[n]
         mixed = np.uint64(length)
-        for at in range(starts[n], ends[n]):
-            mixed = (mixed ^ np.uint64(text[at])) * np.uint64(GOLDEN)
+        for place in range(starts[n], ends[n]):
+            mixed = (mixed ^ np.uint64(text[place])) * np.uint64(GOLDEN)
             mixed ^= mixed >> np.uint64(29)
         half = np.int64(mixed & np.uint64(0x7FFFFFFF))
         at = np.int64(mixed >> np.uint64(31)) & (slots - 1)
@@ -90,10 +90,11 @@ def _rows_of_texts(text, starts, ends, table, arena, bounds, count, rows):
             at = (at + 1) & (slots - 1)
         if row < 0:
             row = np.int64(count)
+            begin = bounds[row]
+            bounds[row + 1] = begin + length
             table[at] = (half << 32) | row
             for place in range(length):
-                arena[bounds[row] + place] = text[starts[n] + place]
-            bounds[row + 1] = bounds[row] + length
+                arena[begin + place] = text[starts[n] + place]
             count += 1
         rows[n] = row
     return count

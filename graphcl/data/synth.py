@@ -113,7 +113,7 @@ def synth_pairs(
     """User and item ids, int32 [E] each, of a log in random order in which no pair stands twice.
 
     Items are drawn with popularity (rank + 10)^-exponent, and drawn again where the user has them already; users have
-    at least one item each, and more by (rank + 10)^-user_exponent. User and item ranks are dealt evenly to `communities`;
+    at least one item each, and more by (rank + 10)^-user_exponent. User and item ranks are dealt evenly to `communities` (at most one an item);
     with probability `affinity` a user draws among the items of their own, else among all. Ids 0.. are in random order of
     rank; an item that nobody drew is missing. Same arguments, same log. Memory: 16 bytes an interaction at the end.
 
@@ -122,17 +122,15 @@ def synth_pairs(
     for what, value, least in (("users", users, 2), ("items", items, 2), ("communities", communities, 1)):
         if not least <= value < 2**31:
             raise ValueError(f"{what} must lie in {least}..{2**31 - 1}, got {value}")
-    if communities > items:
-        raise ValueError(f"communities must be at most the number of items, {items}; got {communities}")
     most = max(items // 2, 1)
     if not users <= interactions <= users * most:
         raise ValueError(
             f"interactions must lie in {users}..{users * most} (at least one a user, at most half of the items each), "
             f"got {interactions}"
         )
-    for what, value in (("exponent", exponent), ("user_exponent", user_exponent)):
-        if not 0 <= value <= 3:
-            raise ValueError(f"{what} must lie in 0..3, got {value}")
+    for what, power in (("exponent", exponent), ("user_exponent", user_exponent)):
+        if not 0 <= power <= 3:
+            raise ValueError(f"{what} must lie in 0..3, got {power}")
     if not 0 <= affinity <= 1:
         raise ValueError(f"affinity is a probability, 0..1, got {affinity}")
     if not 0 <= seed < 2**63:
@@ -140,7 +138,7 @@ def synth_pairs(
     pairs = np.empty(interactions, dtype=np.int64)
     degrees = degrees_of(users, interactions, user_exponent, most)
     assert degrees.sum() == interactions
-    _draw(np.uint64(seed), degrees, items, exponent, SHIFT, communities, affinity, pairs)
+    _draw(np.uint64(seed), degrees, items, exponent, SHIFT, min(communities, items), affinity, pairs)
     user_ids, item_ids = np.arange(users, dtype=np.int32), np.arange(items, dtype=np.int32)
     for stream, values in enumerate((user_ids, item_ids, pairs), start=1):
         _shuffle(np.uint64((seed + stream * 0xD1B54A32D192ED03) % 2**64), values)

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from graphcl.data import parquet, read_interactions, source
+from graphcl.data.encode import IdRows
+from graphcl.data.formats import Filling
 from graphcl.data.source import text_blocks, whole_lines
 from graphcl.data.survey import Survey, survey
 
@@ -147,6 +149,17 @@ def test_a_survey_keeps_counts_and_first_odd_lines(tmp_path, monkeypatch):
     assert (found.odd[b","], found.num_lines) == ((4, 2), 3)
 
 
+def test_columns_that_were_made_too_long_give_the_rest_back():
+    filling, users, items = Filling(1000, {"time": "when"}), IdRows(), IdRows()
+    for values in ([5, 6], [6]):
+        rows = [ids.of_numbers(np.array(values)) for ids in (users, items)]
+        filling.add(*rows, None, pd.Series(values), str)
+    columns = filling.finish(users, items, str, strip=True)
+    assert [columns.users.tolist(), columns.items.tolist(), columns.time.tolist()] == [[0, 1, 1], [0, 1, 1], [5, 6, 6]]
+    assert columns.user_ids.tolist() == [5, 6]
+    assert columns.users.base is None
+
+
 # --- Parquet ----------------------------------------------------------------------------------------------------------------
 
 USERS = [int(row[0]) for row in ROWS]
@@ -192,7 +205,9 @@ def test_parquet_errors_name_the_row_in_a_later_batch(tmp_path, monkeypatch):
         ("item", "", "the item id is empty"),
         ("time", np.nan, "the time is missing"),
     ):
-        frame = pd.DataFrame({"user": pd.Series(USERS, dtype="Int64"), "item": [row[1] for row in ROWS], "time": np.arange(400.0)})
+        frame = pd.DataFrame(
+            {"user": pd.Series(USERS, dtype="Int64"), "item": [row[1] for row in ROWS], "time": np.arange(400.0)}
+        )
         frame.loc[300, column] = value
         frame.to_parquet(tmp_path / "x.parquet")
         with pytest.raises(ValueError, match=rf"x\.parquet, row 301: {said}"):

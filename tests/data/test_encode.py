@@ -87,5 +87,5 @@ def test_numbers_after_text_and_text_after_numbers():
 @pytest.mark.parametrize("blank", ["", " ", "\u00a0"])
 @pytest.mark.parametrize("strip", [True, False])
 def test_the_first_empty_id_is_named(blank, strip):
-    with pytest.raises(ValueError, match="^row 3: the user id is empty$"):
+    with pytest.raises(ValueError, match=r"^row 3: the user id is empty$"):
         encoded([["1", "2"], ["1", blank, "2", blank]], strip=strip)
