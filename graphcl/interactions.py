@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -114,10 +113,8 @@ class Interactions:
     @cached_property
     def matrix(self) -> sparse.csr_matrix:
         """[U, I] pattern of ones (float32), repeats merged, columns sorted."""
-        indptr, indices = pattern(self)
-        ones = np.ones(len(indices), dtype=np.float32)
-        matrix = sparse.csr_matrix((ones, indices, indptr), shape=(self.num_users, self.num_items))
-        matrix.has_canonical_format = True
+        matrix = pattern(self)
+        matrix.data = np.ones(matrix.nnz, dtype=np.float32)
         return matrix
 
     @property
@@ -125,60 +122,22 @@ class Interactions:
         return len(self.users) - self.matrix.nnz
 
 
-@numba.njit(cache=True, nogil=True)
-def _count(rows, counts):
-    for row in rows:
-        counts[row] += 1
+def pattern(interactions: Interactions) -> sparse.csr_matrix:
+    """[U, I] of the distinct pairs, columns sorted. Entries are a byte each, for there may be hundreds of millions."""
+    ones = np.ones(len(interactions), dtype=np.bool_)
+    shape = (interactions.num_users, interactions.num_items)
+    matrix = sparse.csr_matrix((ones, (interactions.users, interactions.items)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.sort_indices()
+    return matrix
 
 
 def frequencies(rows: np.ndarray, num_ids: int) -> np.ndarray:
-    """How often each row number below `num_ids` stands in `rows`, int64 [num_ids]. (`np.bincount` copies them to int64.)"""
+    """How often each row number below `num_ids` stands in `rows`, int64 [num_ids]; by pieces, as in `renumber`."""
     counts = np.zeros(num_ids, dtype=np.int64)
-    _count(rows, counts)
+    for start in range(0, len(rows), 1 << 22):
+        counts += np.bincount(rows[start : start + (1 << 22)], minlength=num_ids)
     return counts
-
-
-@numba.njit(cache=True, nogil=True)
-def _sorted_rows(users, items, bounds, sizes, out):
-    """Distinct items of each user, sorted, one user behind the other in `out` [E]; `sizes` [U] of them. Returns their number.
-
-    `bounds` [U + 1]: how many rows users before this one have. Used up.
-    """
-    for n in range(len(users)):
-        out[bounds[users[n]]] = items[n]
-        bounds[users[n]] += 1
-    begin = filled = 0
-    for user in range(len(sizes)):
-        end = bounds[user]  # where the next one begins
-        out[begin:end].sort()
-        first = filled
-        for place in range(begin, end):
-            if filled == first or out[filled - 1] != out[place]:
-                out[filled] = out[place]
-                filled += 1
-        sizes[user] = filled - first
-        begin = end
-    return filled
-
-
-def pattern(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
-    """CSR indptr [U + 1] and indices [nnz] of the distinct pairs, sorted; int32 where they fit. Beside them it needs no room.
-
-    Raises: ValueError for rows outside the vocabularies.
-    """
-    for what, rows, vocabulary in (
-        ("users", interactions.users, interactions.user_ids),
-        ("items", interactions.items, interactions.item_ids),
-    ):
-        if len(rows) and (rows.min() < 0 or rows.max() >= len(vocabulary)):
-            raise ValueError(f"{interactions.name}: {what} must be rows of {len(vocabulary)} ids, got {rows.min()}..{rows.max()}")
-    kind = np.int32 if len(interactions) < 2**31 else np.int64
-    bounds = np.concatenate([[0], np.cumsum(frequencies(interactions.users, interactions.num_users))])
-    sizes, indices = np.empty(interactions.num_users, dtype=np.int64), np.empty(len(interactions), dtype=kind)
-    filled = _sorted_rows(interactions.users, interactions.items, bounds, sizes, indices)
-    if filled < len(indices):
-        indices.resize(filled, refcheck=False)  # gives the rest back, without a copy
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(kind), indices
 
 
 def renumber(new: np.ndarray, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -250,7 +250,7 @@ def order_by_degree(split: Split) -> Split:
     gathered most lie together in the cache.
     """
     seen = split.train if split.valid is None else concat([split.train, split.valid])
-    indptr, indices = pattern(seen)
+    pairs = pattern(seen)
 
     def ordered(counts: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, Vocabulary]:
         order = np.argsort(-counts, kind="stable")
@@ -258,8 +258,8 @@ def order_by_degree(split: Split) -> Split:
         new[order] = np.arange(len(order), dtype=np.int32)
         return new, Vocabulary(vocabulary.ids[order])
 
-    new_user, user_ids = ordered(np.diff(indptr), seen.user_ids)
-    new_item, item_ids = ordered(frequencies(indices, seen.num_items), seen.item_ids)
+    new_user, user_ids = ordered(np.diff(pairs.indptr), seen.user_ids)
+    new_item, item_ids = ordered(frequencies(pairs.indices, seen.num_items), seen.item_ids)
 
     def moved(part: Interactions | None) -> Interactions | None:
         if part is None:
