@@ -113,16 +113,40 @@ class Interactions:
     @cached_property
     def matrix(self) -> sparse.csr_matrix:
         """[U, I] pattern of ones (float32), repeats merged, columns sorted."""
-        ones = np.ones(len(self.users), dtype=np.float32)
-        matrix = sparse.csr_matrix((ones, (self.users, self.items)), shape=(self.num_users, self.num_items))
-        matrix.sum_duplicates()
-        matrix.data[:] = 1
-        matrix.sort_indices()
+        matrix = pattern(self)
+        matrix.data = np.ones(matrix.nnz, dtype=np.float32)
         return matrix
 
     @property
     def num_repeats(self) -> int:
         return len(self.users) - self.matrix.nnz
+
+
+def pattern(interactions: Interactions) -> sparse.csr_matrix:
+    """[U, I] of the distinct pairs, columns sorted. Entries are a byte each, for there may be hundreds of millions."""
+    ones = np.ones(len(interactions), dtype=np.bool_)
+    shape = (interactions.num_users, interactions.num_items)
+    matrix = sparse.csr_matrix((ones, (interactions.users, interactions.items)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.sort_indices()
+    return matrix
+
+
+def frequencies(rows: np.ndarray, num_ids: int) -> np.ndarray:
+    """How often each row number below `num_ids` stands in `rows`, int64 [num_ids]; by pieces, as in `renumber`."""
+    counts = np.zeros(num_ids, dtype=np.int64)
+    for start in range(0, len(rows), 1 << 22):
+        counts += np.bincount(rows[start : start + (1 << 22)], minlength=num_ids)
+    return counts
+
+
+def renumber(new: np.ndarray, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """new[rows], by pieces: NumPy would hold the rows as int64 meanwhile."""
+    out = np.empty(len(rows), dtype=new.dtype) if out is None else out
+    for start in range(0, len(rows), 1 << 17):
+        piece = slice(start, start + (1 << 17))
+        out[piece] = new[rows[piece]]
+    return out
 
 
 def concat(parts: Sequence[Interactions]) -> Interactions:
@@ -134,6 +158,8 @@ def concat(parts: Sequence[Interactions]) -> Interactions:
     if not parts:
         raise ValueError("there are no parts to join")
     first = parts[0]
+    if len(parts) == 1:
+        return first
     for part in parts[1:]:
         if part.user_ids is not first.user_ids or part.item_ids is not first.item_ids:
             raise ValueError("parts to join must share their vocabularies")

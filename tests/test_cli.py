@@ -331,6 +331,9 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("train popular toy.csv --out .", ". exists and is not a run; choose another --out"),
         ("train popular toy.csv --out toy.csv", "toy.csv exists and is not a run"),
         ("train popular toy.csv --resume", "resume needs the run's directory (--out DIR)"),
+        ("data synth --users 9 --items 9 --interactions 5 --out s.csv", "interactions must lie in 9..36"),
+        ("data synth --users 9 --items 9 --interactions 9 --out s.npz", "s.npz: a made-up log is written as .csv or .parquet"),
+        ("data synth --users 9 --items 9 --out s.csv", "Missing option '--interactions'"),
         ("evaluate nowhere", "there is no run at nowhere"),
         ("evaluate .", "is not a complete run: config.json is missing"),
         ("compare RUN", "compare needs two runs or more"),
@@ -362,6 +365,14 @@ def test_a_mistake_is_one_line(graphcl_, run, here, line, told):
     assert (code, out) == (2, "")
     assert told in one_line(err)
     assert sorted(os.listdir()) == before
+
+
+def test_synth_writes_a_log_that_can_be_described(graphcl_, here):
+    line = "data synth --users 30 --items 40 --interactions 300 --communities 4 --seed 3 --out made.parquet"
+    assert graphcl_(line)[:2] == (0, "300 rows: made.parquet\n")
+    code, out, _ = graphcl_("data describe made.parquet --json")
+    found = json.loads(out)
+    assert (code, found["rows"], found["pairs"], found["users"]) == (0, 300, 300, 30)
 
 
 def test_no_arguments_show_the_help(graphcl_):

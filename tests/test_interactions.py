@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from graphcl.interactions import Interactions, Vocabulary, concat
+from graphcl.interactions import Interactions, Vocabulary, concat, frequencies, renumber
 
 WHOLE = Vocabulary(np.array([7, 3, 10**15]))
 TEXT = Vocabulary(np.array(["7", "007", "ä b"], dtype=object))
@@ -83,3 +83,18 @@ def test_concat():
         concat([some, log([0, 1], [0, 1])])
     with pytest.raises(ValueError, match="no parts"):
         concat([])
+
+
+def test_pieces_are_as_the_whole():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 50, 300_000).astype(np.int32)
+    new = rng.permutation(50).astype(np.int32)
+    assert np.array_equal(renumber(new, rows), new[rows])
+    assert frequencies(rows, 60).tolist() == [(rows == id).sum() for id in range(60)]
+    assert renumber(new, rows, out=rows) is rows
+
+
+def test_a_pattern_merges_more_repeats_than_a_byte_can_count():
+    some = log([0] * 256 + [1], [1] * 256 + [0])
+    assert some.matrix.toarray()[:2, :2].tolist() == [[0, 1], [1, 0]]
+    assert some.matrix.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Verbs on data: list, describe, fetch, convert."""
+"""Verbs on data: list, describe, fetch, convert, synth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from graphcl.cli.options import (
     given,
 )
 
-app = typer.Typer(help="Data sets: list, describe, fetch, convert.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Data sets: list, describe, fetch, convert, synth.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -106,3 +106,25 @@ def convert(
     )  # fmt: skip
     write_interactions(log, out)
     print(f"{len(log)} rows: {out}")
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="A .csv or .parquet file.")],
+    users: Annotated[int, typer.Option(help="How many users, each with one item or more.")],
+    items: Annotated[int, typer.Option(help="How many items to draw from.")],
+    interactions: Annotated[int, typer.Option(help="How many pairs, none twice.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same file.")] = 0,
+    exponent: Annotated[float, typer.Option(help="Items are as popular as (rank + 10)^-exponent.")] = 0.8,
+    user_exponent: Annotated[float, typer.Option(help="Users are as active as (rank + 10)^-exponent.")] = 0.5,
+    communities: Annotated[int, typer.Option(help="Groups of users and items that belong together.")] = 20,
+    affinity: Annotated[float, typer.Option(help="Share of draws among the items of the user's own community.")] = 0.5,
+) -> None:
+    """Write a made-up log with power laws and communities."""
+    from graphcl.data.synth import synth as make
+
+    made = make(
+        out, users, items, interactions, seed=seed, exponent=exponent, user_exponent=user_exponent, communities=communities,
+        affinity=affinity,
+    )  # fmt: skip
+    print(f"{interactions} rows: {made}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,33 +128,6 @@ def factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows.astype(np.int32), np.asarray(distinct)
 
 
-def whole_numbers(texts: np.ndarray) -> np.ndarray | None:
-    """The int64 values of distinct texts, if each prints back the same (so not ``007``); else None."""
-    try:
-        numbers = texts.astype(np.int64)
-    except (ValueError, OverflowError):
-        return None
-    return numbers if np.array_equal(numbers.astype(str).astype(object), texts) else None
-
-
-def ids_of_text(column: Any, what: str, where: Where) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and ids of an Arrow string column. Blanks around an id are not part of it.
-
-    int64 only if every id prints back the same, else text.
-    Raises: ValueError at the first empty id.
-    """
-    encoded = column.combine_chunks().dictionary_encode()
-    texts = np.array([text.strip() for text in encoded.dictionary.to_pylist()], dtype=object)
-    rows = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    if "" in texts:
-        empty = int(np.flatnonzero(np.isin(rows, np.flatnonzero(texts == "")))[0])
-        raise ValueError(f"{where(empty)}: the {what} id is empty")
-    again, texts = factorize(texts)
-    rows = again[rows]
-    numbers = whole_numbers(texts)
-    return rows, texts.astype(object) if numbers is None else numbers
-
-
 def ids_of_values(column: pd.Series, what: str, where: Where) -> tuple[np.ndarray, np.ndarray]:
     """Rows and ids of a typed column: whole numbers stay int64, anything else (dates too) becomes its text.
 
@@ -211,27 +183,33 @@ def numbers_of(column: pd.Series, what: str, where: Where) -> np.ndarray:
     return numbers
 
 
-def seconds_of(column: pd.Series, what: str, where: Where) -> np.ndarray:
+def are_dates(column: pd.Series) -> bool:
+    """Whether a column of times holds dates, told by its type and its first value."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return True
+    if pd.api.types.is_numeric_dtype(column.dtype) or not len(column):
+        return False
+    return bool(pd.isna(pd.to_numeric(column.iloc[:1], errors="coerce").iloc[0]))
+
+
+def seconds_of(column: pd.Series, what: str, where: Where, *, dates: bool) -> np.ndarray:
     """float64: numbers as they are; datetimes and ISO 8601 texts as seconds since 1970 (UTC where no zone is given).
 
     Raises: ValueError at the first that is missing or neither.
     """
-    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
-        if pd.api.types.is_numeric_dtype(column.dtype):
-            return numbers_of(column, what, where)
-        numbers = pd.to_numeric(column, errors="coerce")
-        if len(column) and not pd.isna(numbers.iloc[0]):
-            return numbers_of(column, what, where)
-        text = column.astype(str).where(~column.isna(), None)
-        dates = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+    if not dates:
+        return numbers_of(column, what, where)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        stamps = pd.to_datetime(column, utc=True)
     else:
-        dates = pd.to_datetime(column, utc=True)
-    missing = dates.isna().to_numpy()
+        text = column.astype(str).where(~column.isna(), None)
+        stamps = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+    missing = stamps.isna().to_numpy()
     if missing.any():
         row = int(missing.argmax())
         value = column.iloc[row]
         absent = pd.isna(value) or str(value).strip() == ""
         said = "is missing" if absent else f"{value!s:.40} is neither a number nor an ISO 8601 date"
         raise ValueError(f"{where(row)}: the {what} {said}")
-    naive = dates.dt.tz_convert(None).to_numpy()
+    naive = stamps.dt.tz_convert(None).to_numpy()
     return naive.astype("datetime64[us]").astype(np.int64) / 1e6

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphcl.interactions import Interactions, Vocabulary
+from graphcl.interactions import Interactions, Vocabulary, renumber
 
 
 def shrink(interactions: Interactions) -> Interactions:
@@ -15,7 +15,7 @@ def shrink(interactions: Interactions) -> Interactions:
     def kept(rows: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, Vocabulary]:
         seen = np.bincount(rows, minlength=len(vocabulary)) > 0
         new = np.cumsum(seen, dtype=np.int32) - np.int32(1)
-        return new[rows], Vocabulary(vocabulary.ids[seen])
+        return renumber(new, rows), Vocabulary(vocabulary.ids[seen])
 
     users, user_ids = kept(interactions.users, interactions.user_ids)
     items, item_ids = kept(interactions.items, interactions.item_ids)

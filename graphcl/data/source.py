@@ -1,63 +1,113 @@
-"""The bytes of a file: gunzipped where needed, and every failure said in one sentence."""
+"""The bytes of a file, whole or in blocks: gunzipped where needed, and every failure said in one sentence."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 GZIP_MAGIC = b"\x1f\x8b"
+BLOCK_SIZE = 1 << 20  # bytes of text at a time: what is made of a block takes some ten times as much
+BINARY_WITHIN = 1 << 20  # bytes from the start in which a zero byte says that this is no text
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file, decompressed if it is gzip (told by its first bytes, not its name).
+    """The whole file, decompressed if it is gzip.
+
+    Raises: what `byte_blocks` raises.
+    """
+    return b"".join(byte_blocks(path))
+
+
+def byte_blocks(path: Path) -> Iterator[bytes]:
+    """A file piece by piece, decompressed if it is gzip (told by its first bytes, not its name).
 
     Raises: FileNotFoundError if it is not there, ValueError if it is empty, unreadable, truncated or corrupt.
     """
+    empty = True
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            zipped = file.read(2) == GZIP_MAGIC
+            if path.suffix == ".gz" and not zipped and file.tell():
+                raise ValueError(f"{path}: its name ends in .gz but it is not a gzip file")
+            file.seek(0)
+            with gzip.open(file) if zipped else file as source:
+                while block := source.read(BLOCK_SIZE):
+                    empty = False
+                    yield block
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
+    except EOFError:
+        raise ValueError(f"{path}: the gzip file is truncated; copy or download it again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: the gzip file is corrupt ({error}); copy or download it again") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if raw.startswith(GZIP_MAGIC):
-        try:
-            raw = gzip.decompress(raw)
-        except EOFError:
-            raise ValueError(f"{path}: the gzip file is truncated; copy or download it again") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}: the gzip file is corrupt ({error}); copy or download it again") from None
-    elif path.suffix == ".gz" and raw:
-        raise ValueError(f"{path}: its name ends in .gz but it is not a gzip file")
-    if not raw:
+    if empty:
         raise ValueError(f"{path}: the file is empty")
-    return raw
 
 
 def read_text(path: Path) -> bytes:
-    """UTF-8 text with ``\\n`` or ``\\r\\n`` line ends, a byte-order mark removed, kept as bytes for fast parsing.
+    """UTF-8 text with ``\\n`` or ``\\r\\n`` line ends, a byte-order mark removed.
 
-    Raises: what `read_bytes` raises, and ValueError for text that is blank or not UTF-8.
+    Raises: what `text_blocks` raises, and ValueError for text that is blank.
     """
-    data = read_bytes(path)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{path}: the text is UTF-16; save it as UTF-8")
-    if data.find(b"\0", 0, 1 << 20) >= 0:
-        raise ValueError(f"{path}: not a text file, and not Parquet or .npz either")
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.isascii():
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise ValueError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
-    if b"\r" in data and b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
+    data = b"".join(text_blocks(path))
     if not data.strip():
         raise ValueError(f"{path}: the file is empty")
     return data
+
+
+def text_blocks(path: Path) -> Iterator[bytes]:
+    """The lines of a UTF-8 text, kept as bytes for fast parsing. Each block ends where a line ends; a text with
+    ``\\r`` alone for line ends comes in one.
+
+    Raises: what `byte_blocks` raises, and ValueError for what is no text or not UTF-8.
+    """
+    seen = line = 0
+    for block in whole_lines(byte_blocks(path)):
+        if not seen and block.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ValueError(f"{path}: the text is UTF-16; save it as UTF-8")
+        if seen < BINARY_WITHIN and block.find(b"\0", 0, BINARY_WITHIN - seen) >= 0:
+            raise ValueError(f"{path}: not a text file, and not Parquet or .npz either")
+        text = block if seen else block.removeprefix(b"\xef\xbb\xbf")
+        if not text.isascii():
+            try:
+                text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                line += text.count(b"\n", 0, error.start) + 1
+                raise ValueError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+        if not seen and b"\n" not in text:  # then there is no other block
+            text = text.replace(b"\r", b"\n")
+        line += text.count(b"\n")
+        seen += len(block)
+        yield text
+
+
+def whole_lines(blocks: Iterator[bytes], *, quoted: bool = False) -> Iterator[bytes]:
+    """The same bytes, cut behind line ends. `quoted`: only behind those outside double quotes; what lies between two
+    quotes is held until the second comes."""
+    held: list[bytes] = []
+    inside = False  # a quote is open at the end of what is held
+    for block in blocks:
+        cut = block.rfind(b"\n") + 1
+        if quoted and (inside or b'"' in block):
+            text = np.frombuffer(block, dtype=np.uint8)
+            quotes, ends = np.flatnonzero(text == ord('"')), np.flatnonzero(text == ord("\n"))
+            outside = ends[np.searchsorted(quotes, ends) % 2 == inside]
+            cut = int(outside[-1]) + 1 if len(outside) else 0
+            inside ^= len(quotes) % 2 == 1
+        if cut:
+            yield b"".join([*held, block[:cut]])
+            held = []
+        if cut < len(block):
+            held.append(block[cut:])
+    if held:
+        yield b"".join(held)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from graphcl.data import rules
 from graphcl.data.nearest import nearest
-from graphcl.interactions import Interactions, Vocabulary, concat
+from graphcl.interactions import Interactions, Vocabulary, concat, frequencies, pattern, renumber
 
 RULES = ("random", "temporal", "global_time", "leave_one_out", "all")
 
@@ -250,7 +250,7 @@ def order_by_degree(split: Split) -> Split:
     gathered most lie together in the cache.
     """
     seen = split.train if split.valid is None else concat([split.train, split.valid])
-    degrees = seen.matrix
+    pairs = pattern(seen)
 
     def ordered(counts: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, Vocabulary]:
         order = np.argsort(-counts, kind="stable")
@@ -258,13 +258,14 @@ def order_by_degree(split: Split) -> Split:
         new[order] = np.arange(len(order), dtype=np.int32)
         return new, Vocabulary(vocabulary.ids[order])
 
-    new_user, user_ids = ordered(np.diff(degrees.indptr), seen.user_ids)
-    new_item, item_ids = ordered(np.bincount(degrees.indices, minlength=seen.num_items), seen.item_ids)
+    new_user, user_ids = ordered(np.diff(pairs.indptr), seen.user_ids)
+    new_item, item_ids = ordered(frequencies(pairs.indices, seen.num_items), seen.item_ids)
 
     def moved(part: Interactions | None) -> Interactions | None:
         if part is None:
             return None
-        return replace(part, users=new_user[part.users], items=new_item[part.items], user_ids=user_ids, item_ids=item_ids)
+        users, items = renumber(new_user, part.users), renumber(new_item, part.items)
+        return replace(part, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
 
     train = moved(split.train)
     assert train is not None
