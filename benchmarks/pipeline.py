@@ -63,9 +63,8 @@ def read_plainly(files: dict[str, Path]) -> tuple[sparse.csr_matrix, dict[str, s
 
 
 def plain_pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
     users, lengths, items = [], [], []
-    with opened as lines:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         for line in lines:
             user, *mine = map(int, line.split())
             users.append(user)
