@@ -1,7 +1,7 @@
 """What a step costs as the log grows: 1 to 100 million interactions of made-up people, each size in a process of its own.
 
-    graphcl bench scale                            # all sizes, to results/scale.json; the largest wants about 20 GiB
-    python -m benchmarks.scale --max 3             # sizes up to 3 million; printed, nothing written
+graphcl bench scale                            # all sizes, to results/scale.json; the largest wants about 20 GiB
+python -m benchmarks.scale --max 3             # sizes up to 3 million; printed, nothing written
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def triples(data: Interactions, number: int, seed: int = 0) -> Iterator[Batch]:
         yield Batch(*(torch.from_numpy(column) for column in columns))
 
 
-def step_seconds(recipe: ModuleType, graph: Graph, data: Interactions, batches: Sequence[Batch], **settings: Any) -> tuple[float, Any]:
+def step_seconds(
+    recipe: ModuleType, graph: Graph, data: Interactions, batches: Sequence[Batch], **settings: Any
+) -> tuple[float, Any]:
     """Median seconds of a step, and the model."""
     config, streams = recipe.Config(**settings), Streams(0)
     model = recipe.build(config, data, rng=streams["init"]).train()

@@ -53,7 +53,8 @@ def compare(train: Interactions, test: Interactions, *, python: Path = PYTHON, r
             [python, ROOT / "benchmarks" / "recbole_peer.py", folder, "log"],
             cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ) as peer:  # fmt: skip
-            assert peer.stdin is not None and peer.stdout is not None
+            assert peer.stdin is not None
+            assert peer.stdout is not None
             about = _answer(peer.stdout)
             for turn in range(repeats + 2):  # two to warm up
                 batch = next(batches)
