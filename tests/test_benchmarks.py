@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from benchmarks import measure, peers, pipeline, scale, steps
+from benchmarks import measure, peers, pipeline, roofline, scale, steps
 from graphcl import bench, runs
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.data.registry import find as find_data
@@ -268,7 +268,7 @@ def test_the_line_goes_through_large_sizes_only():
     line = scale.line(sizes, "seconds_x")
     assert line == pytest.approx({"nanoseconds_per_edge": 200, "seconds_at_zero": 0, "largest_deviation": 0}, abs=1e-6)
     sizes[2]["seconds_x"] = 4.3  # the line is 0.1 higher: 2.1, 4.1, 6.1
-    assert scale.line(sizes, "seconds_x")["largest_deviation"] == pytest.approx(0.1 / 2.1)
+    assert scale.line(sizes, "seconds_x")["largest_deviation"] == pytest.approx(0.2 / 4.1)
     assert scale.line(sizes[:2], "seconds_x") is None
 
 
@@ -289,3 +289,34 @@ def test_without_recbole_the_way_to_get_it_is_named(tmp_path, toy):
     compare = bench.program(ROOT / "benchmarks" / "speed-recbole.py").__globals__["compare"]
     with pytest.raises(FileNotFoundError, match="make bench-recbole"):
         compare(*(toy[0],) * 2, python=tmp_path / "python")
+
+
+# --- profile ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_stands_against_the_larger_of_its_bounds():
+    allowed = roofline.Machine(memory=1e9, cache=1e10, gemm=1e12)
+    kernel = roofline.Kernel("sleep", lambda: time.sleep(0.02), memory=1e7, cache=5e7, flops=1e9)
+    (line,) = roofline.against(iter([kernel]), allowed, repeats=1)
+    assert (line["by"], line["bound"]) == ("memory", 0.01)
+    assert line["times"] == line["seconds"] / 0.01 >= 2
+
+
+def test_every_kernel_of_the_roofline_runs(toy):
+    found = roofline.against(roofline.kernels(toy[1], torch.arange(4), dim=8), roofline.Machine(1e9, 1e10, 1e12), repeats=1)
+    by_name = {line["kernel"]: line for line in found}
+    entries = toy[1].ops[0].nnz
+    assert by_name["product"]["cache_bytes"] == 4 * entries * 8
+    assert by_name["Adam"]["memory_bytes"] == 28 * NODES * 8
+    assert by_name["all-key InfoNCE, forward and backward"]["flops"] == 8 * 4 * ITEMS * 8
+    assert all(line["times"] > 0 for line in found)
+
+
+def test_a_step_is_taken_apart(toy):
+    program = bench.program(ROOT / "benchmarks" / "profile.py").__globals__
+    ours = steps.OurStep(lightgcn, toy[1], toy[0], dim=8, batch_size=4)
+    assert program["phases"](ours, [BATCH] * 3).keys() == {"losses", "backward", "Adam"}
+    operators = program["operators"](ours, [BATCH] * 3)
+    shares = [line["share"] for line in operators]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1
