@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from benchmarks import measure, peers, pipeline, roofline, scale, steps
+from benchmarks import measure, peers, pipeline, report, roofline, scale, steps
 from graphcl import bench, runs
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.data.registry import find as find_data
@@ -320,3 +320,42 @@ def test_a_step_is_taken_apart(toy):
     shares = [line["share"] for line in operators]
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) <= 1
+
+
+# --- the report -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_benchmarks_are_those_of_the_results():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert report.filled(text) == text, "run: python -m benchmarks.report"
+    with pytest.raises(ValueError, match=r"marks .* are missing"):
+        report.filled("no marks")
+
+
+def test_a_report_tells_what_was_reached_and_what_was_not(toy):
+    rows = [
+        measure.row("a step", {"graphcl": 0.01, "torch": 0.05}, reach={"torch": 7}, note="noted"),
+        measure.row("memory", {"graphcl": 200.0, "torch": 4000.0}, unit="MB", limit=400, device="cuda"),
+        measure.skipped("another", "not here"),
+    ]
+    made = report.speed(measure.stamped("speed", rows=rows))
+    assert "| a step | 10 ms | 5 x torch | 7 x torch | **no** |" in made
+    assert "| memory (cuda) | 200 MB | 20 x torch | under 400 MB | yes |" in made
+    assert "| another | skipped: not here |  |  |  |" in made
+    assert made.endswith("- a step: noted.")
+    found = {**scale.one(20_000), "nanoseconds_per_edge_lightgcn": 10.0, "nanoseconds_per_edge_xsimgcl": 20.0}
+    assert "| 10.0 / 20.0 |" in report.scale(measure.stamped("scale", sizes=[found], lines={"lightgcn": None}))
+    lines = roofline.against(
+        iter([roofline.Kernel("copy", lambda: time.sleep(0.01), memory=1e6)]), roofline.Machine(1e9, 1, 1), 1
+    )
+    step = {
+        "step": "LightGCN",
+        "data": "toy",
+        "phases": {"losses": 0.5},
+        "operators": [{"operator": "aten::mm", "seconds": 0.1, "share": 0.2}],
+    }
+    told = report.taken_apart(
+        measure.stamped("profile", steps=[step], machine={"memory": 1e9, "cache": 1e9, "gemm": 1e9}, roofline=lines)
+    )
+    assert "| `aten::mm` | 100 ms | 20% |" in told
+    assert "| copy | " in told
