@@ -141,7 +141,7 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
     Raises:
         ValueError: an unknown name, an incomplete configuration.
     """
-    programs = [program for program in PROGRAMS if (root / f"{program}.py").exists()]
+    programs = [known for known in PROGRAMS if (root / f"{known}.py").exists()]
     if name in programs:
         return program(root / f"{name}.py")(root)
     known = {path.stem: path for path in sorted((root / "configs").glob("*.json"))}

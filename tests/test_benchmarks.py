@@ -255,8 +255,13 @@ def test_made_up_logs_follow_a_power_law_in_order_of_popularity():
     assert 2000 <= int(batch.negatives.min()) <= int(batch.negatives.max()) < 2500
 
 
-def test_everything_is_measured_at_a_size():
-    found = scale.one(20_000)
+@pytest.fixture(scope="module")
+def sized():
+    return scale.one(20_000)
+
+
+def test_everything_is_measured_at_a_size(sized):
+    found = sized
     assert found["users"] == 1000
     assert 0 < found["edges"] <= 20_000
     assert all(found[key] > 0 for key in found if key.startswith(("seconds", "gib")))
@@ -332,7 +337,7 @@ def test_the_tables_of_the_benchmarks_are_those_of_the_results():
         report.filled("no marks")
 
 
-def test_a_report_tells_what_was_reached_and_what_was_not(toy):
+def test_a_report_tells_what_was_reached_and_what_was_not(sized):
     rows = [
         measure.row("a step", {"graphcl": 0.01, "torch": 0.05}, reach={"torch": 7}, note="noted"),
         measure.row("memory", {"graphcl": 200.0, "torch": 4000.0}, unit="MB", limit=400, device="cuda"),
@@ -343,7 +348,7 @@ def test_a_report_tells_what_was_reached_and_what_was_not(toy):
     assert "| memory (cuda) | 200 MB | 20 x torch | under 400 MB | yes |" in made
     assert "| another | skipped: not here |  |  |  |" in made
     assert made.endswith("- a step: noted.")
-    found = {**scale.one(20_000), "nanoseconds_per_edge_lightgcn": 10.0, "nanoseconds_per_edge_xsimgcl": 20.0}
+    found = {**sized, "nanoseconds_per_edge_lightgcn": 10.0, "nanoseconds_per_edge_xsimgcl": 20.0}
     assert "| 10.0 / 20.0 |" in report.scale(measure.stamped("scale", sizes=[found], lines={"lightgcn": None}))
     lines = roofline.against(
         iter([roofline.Kernel("copy", lambda: time.sleep(0.01), memory=1e6)]), roofline.Machine(1e9, 1, 1), 1
