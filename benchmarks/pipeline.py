@@ -207,7 +207,7 @@ def implicit_row(train: Any, folder: Path, ours: dict[str, float], python: Path 
     if not python.exists():
         return skipped(what, "no .venv-implicit here; make bench-implicit creates it")
     sparse.save_npz(folder / "train.npz", train.matrix)
-    found = elsewhere(str(ROOT / "benchmarks" / "implicit_peer.py"), str(folder / "train.npz"), python=str(python))
+    found = elsewhere("-P", str(ROOT / "benchmarks" / "implicit_peer.py"), str(folder / "train.npz"), python=str(python))
     return row(
         what, {**ours, f"implicit {found['version']} BPR": found["seconds"]},
         note="implicit factorises the matrix by lock-free SGD on single triples, two threads; ours propagates through three layers "
