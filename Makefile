@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check lint format types wheel golden bench clean
+.PHONY: run test check lint format types wheel golden bench bench-implicit bench-recbole clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -44,6 +44,23 @@ golden: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/graphcl bench speed
 
+# Peers that want environments of their own. Run bench after bench-implicit for its row.
+bench-implicit: .venv-implicit/.made
+bench-recbole: $(VENV)/.dev .venv-recbole/.made
+	$(BIN)/graphcl bench speed-recbole
+
+.venv-implicit/.made:
+	$(PYTHON) -m venv .venv-implicit
+	.venv-implicit/bin/python -m pip install --quiet --disable-pip-version-check implicit==0.7.3
+	touch $@
+
+# The first line: RecBole's ray imports pkg_resources, and pip does not ask for it.
+.venv-recbole/.made: benchmarks/constraints-recbole.txt
+	$(PYTHON) -m venv .venv-recbole
+	.venv-recbole/bin/python -m pip install --quiet --disable-pip-version-check -c $< setuptools
+	.venv-recbole/bin/python -m pip install --quiet --disable-pip-version-check -c $< recbole torch
+	touch $@
+
 # recbole ships MovieLens-100K, the default data; none of its code is imported.
 $(VENV)/.run: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,4 +73,4 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-wheel build dist
+	rm -rf $(VENV) .venv-wheel .venv-implicit .venv-recbole build dist

@@ -1,172 +1,119 @@
-"""Speed against peers in the same run: ratios of medians, threads stated.
+"""Speed against peers in the same run: ratios of medians taken in turns, threads stated.
 
-    graphcl bench speed            # gowalla, from $GRAPHCL_DATA or the cache
+    graphcl bench speed                                    # everything, to results/speed.json; CUDA too where there is one
+    python -m benchmarks.speed --only xsimgcl              # rows whose name holds a word; printed, nothing written
+    python -m benchmarks.speed --device cpu
 
-The peer is what the field's releases do, written well: one coalesced COO matrix, ``torch.sparse.mm`` with autograd, noise by
-``rand_like``, rows gathered by indexing, fused dense Adam, no copies between devices, no Python loop in the step.
+Reads gowalla and sparse_yelp from $GRAPHCL_DATA or the cache. Peers: ``peers.py`` (models), ``pipeline.py`` (the rest).
 """
 
 from __future__ import annotations
 
-import datetime
-import time
-from collections.abc import Callable
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
-from graphcl import bench, rundir, runs
+from benchmarks import pipeline, steps
+from benchmarks.measure import OURS, devices, medians, skipped, stamped, told
+from graphcl import rundir, runs
 from graphcl.data import protocol as protocols
-from graphcl.data.sample import Triples
 from graphcl.graph import Graph, bipartite
-from graphcl.ops import Sparse
-from graphcl.rank import DotScorer, evaluate
-from graphcl.recipes import xsimgcl
-from graphcl.streams import Streams
-from graphcl.train import PlainStep
+from graphcl.recipes import lightgcn
 
-REPEATS = 11
+Rows = list[dict[str, Any]]
 
 
-def medians(peers: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:
-    """Seconds of each, taken in turns so that a noisy neighbour meets all of them; the first call of each warms up."""
-    for call in peers.values():
-        call()
-    taken: dict[str, list[float]] = {name: [] for name in peers}
-    for _ in range(repeats):
-        for name, call in peers.items():
-            began = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - began)
-    return {name: float(np.median(values)) for name, values in taken.items()}
+class Loaded:
+    """A data set's plan and graph, read when first asked for."""
+
+    def __init__(self, data: str, protocol: str):
+        self.data, self.protocol = data, protocol
+
+    @cached_property
+    def plan(self) -> protocols.Plan:
+        return protocols.plan(runs.load_data(self.data)[0], self.protocol)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return bipartite(self.plan.train)
 
 
-class TorchXSimGCL:
-    """XSimGCL (2 layers) in plain torch."""
+def on_device(large: Loaded, small: Loaded, device: str) -> dict[str, Callable[[], Rows]]:
+    """Rows that are measured on every device."""
 
-    def __init__(self, graph: Graph, config: xsimgcl.Config, table: torch.Tensor):
-        op = graph.ops[0]
-        assert isinstance(op, Sparse)
-        rows = torch.repeat_interleave(torch.arange(graph.num_nodes), op.degrees())
-        indices = torch.stack([rows, op.col.long()])
-        self.adj = torch.sparse_coo_tensor(indices, op.entries(), op.shape).coalesce()
-        self.table = torch.nn.Parameter(table.clone())
-        self.optimiser = torch.optim.Adam([self.table], lr=config.learning_rate, fused=True)
-        self.config = config
+    def stepped(make: Callable[..., dict[str, Any]], of: Loaded) -> Callable[[], Rows]:
+        return lambda: [make(of.graph.to(device), of.plan.train)]
 
-    def step(self, batch: Any) -> torch.Tensor:
-        c = self.config
-        h, layers = self.table, []
-        for _ in range(c.num_layers):
-            h = torch.sparse.mm(self.adj, h)
-            h = h + torch.sign(h) * F.normalize(torch.rand_like(h), dim=-1) * c.eps
-            layers.append(h)
-        final = torch.stack(layers).mean(0)
-        users, positives, negatives = final[batch.users], final[batch.positives], final[batch.negatives]
-        loss = F.softplus((users * negatives).sum(1) - (users * positives).sum(1)).mean()
-        loss = loss + c.decay * (users.norm() + positives.norm()) / len(users)
-        for rows in (batch.users.unique(), batch.positives.unique()):
-            query, key = F.normalize(final[rows], dim=-1), F.normalize(layers[c.contrast_layer - 1][rows], dim=-1)
-            loss = loss + c.weight * F.cross_entropy(query @ key.T / c.temperature, torch.arange(len(rows)))
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        return loss.detach()
-
-
-def step_row(graph: Graph, data: Any) -> dict[str, Any]:
-    """One XSimGCL step: 2 layers, d 64, batch 2048."""
-    config = xsimgcl.Config(num_layers=2)
-    streams = Streams(0)
-    model = xsimgcl.build(config, data, rng=streams["init"])
-    ours = PlainStep(model, config.learning_rate)
-    peer = TorchXSimGCL(graph, config, model.encoder.embedding.detach())
-    batches = list(Triples(data, config.batch_size)(streams["batches"]))
-    numbers = iter(range(10**6))
-
-    def batch() -> Any:
-        return batches[next(numbers) % len(batches)]
-
-    seconds = medians({"graphcl": lambda: ours(model, graph, batch(), streams["views"]), "torch COO": lambda: peer.step(batch())})
-    return row("XSimGCL step, 2 layers, d 64, batch 2048", seconds, reach=6)
-
-
-def product_row(graph: Graph) -> dict[str, Any]:
-    """Forward and backward of one propagation layer."""
-    op = graph.ops[0]
-    assert isinstance(op, Sparse)
-    rows = torch.repeat_interleave(torch.arange(graph.num_nodes), op.degrees())
-    coo = torch.sparse_coo_tensor(torch.stack([rows, op.col.long()]), op.entries(), op.shape).coalesce()
-    x = torch.randn(graph.num_nodes, 64, requires_grad=True)
-    grad = torch.randn(graph.num_nodes, 64)
-    seconds = medians(
-        {
-            "graphcl": lambda: torch.autograd.grad(op @ x, x, grad),
-            "torch COO": lambda: torch.autograd.grad(torch.sparse.mm(coo, x), x, grad),
-        }
-    )
-    return row("propagation, forward and backward, d 64", seconds)
-
-
-def rank_row(plan: Any) -> dict[str, Any]:
-    """Full ranking with masking and metrics, top 20; the peer ranks user by user, for 500 users."""
-    generator = torch.Generator().manual_seed(0)
-    users = torch.randn(plan.train.num_users, 64, generator=generator)
-    items = torch.randn(plan.train.num_items, 64, generator=generator)
-    scorer, truth, mask = DotScorer(users, items), plan.test.matrix, plan.train.matrix
-    some = np.flatnonzero(np.diff(truth.indptr))[:500]
-
-    def one_by_one() -> None:
-        for user in some:
-            scores = items @ users[user]
-            scores[mask.indices[mask.indptr[user] : mask.indptr[user + 1]]] = -torch.inf
-            top = scores.topk(20).indices.numpy()
-            np.isin(top, truth.indices[truth.indptr[user] : truth.indptr[user + 1]]).sum()
-
-    ranked = int((np.diff(truth.indptr) > 0).sum())
-    seconds = medians(
-        {
-            "graphcl": lambda: evaluate(scorer, truth, mask=mask, train=mask, ks=(20,)),
-            "user by user": one_by_one,
-        },
-        repeats=3,
-    )
-    seconds["user by user"] *= ranked / len(some)
-    return row(f"full ranking, {ranked:,} users x {plan.train.num_items:,} items, top 20", seconds)
-
-
-def row(what: str, seconds: dict[str, float], reach: float | None = None) -> dict[str, Any]:
-    peer = next(name for name in seconds if name != "graphcl")
-    return {"what": what, "seconds": seconds, "peer": peer, "ratio": seconds[peer] / seconds["graphcl"], "reach": reach}
-
-
-def main(root: Path = Path("benchmarks"), data: str = "gowalla") -> dict[str, Any]:
-    began = time.perf_counter()
-    made, _ = runs.load_data(data)
-    read = time.perf_counter() - began
-    plan = protocols.plan(made, "as-published")
-    began = time.perf_counter()
-    graph = bipartite(plan.train)
-    built = time.perf_counter() - began
-    rows = [product_row(graph), step_row(graph, plan.train), rank_row(plan)]
-    result = {
-        "name": "speed",
-        "command": "graphcl bench speed",
-        "data": data,
-        "rows": rows,
-        "seconds": {"read and split": read, "build graph": built},
-        "commit": bench.commit(),
-        "date": datetime.date.today().isoformat(),
-        "versions": runs.versions(),
-        "hardware": bench.hardware(),
-        "summary": {r["what"]: f"{r['ratio']:.1f} x {r['peer']} ({r['seconds']['graphcl'] * 1e3:.0f} ms)" for r in rows},
+    return {
+        "propagation": lambda: [steps.product_row(large.graph.to(device))],
+        "lightgcn": stepped(steps.lightgcn_row, large),
+        "xsimgcl": stepped(steps.xsimgcl_row, large),
+        "lightgcl": stepped(steps.lightgcl_row, small),
     }
+
+
+def on_cpu(large: Loaded, small: Loaded) -> dict[str, Callable[[], Rows]]:
+    return {
+        "simgcl": lambda: [steps.simgcl_row(large.graph, large.plan.train)],
+        "sgl": lambda: [steps.sgl_row(large.graph, large.plan.train)],
+        "memory": lambda: [steps.memory_row(small.data)],
+        "ranking": lambda: [pipeline.rank_row(large.plan)],
+        "reading": lambda: [pipeline.read_row(large.data)],
+        "sampling": lambda: [pipeline.sample_row(large.plan.train)],
+        "start": pipeline.start_rows,
+        "implicit": lambda: [implicit_row(large)],
+    }
+
+
+def implicit_row(large: Loaded) -> dict[str, Any]:
+    """Our epochs are as many steps as there are batches, and the sampling."""
+    train, graph = large.plan.train, large.graph
+    seconds = {}
+    for name, layers in ((OURS, 3), ("graphcl, no layers", 0)):
+        ours = steps.OurStep(lightgcn, graph, train, num_layers=layers)
+        turn = iter(ours.drawn(12))
+        taken = medians({"step": lambda turn=turn, ours=ours: ours(next(turn)), "draw": lambda ours=ours: ours.drawn(1)}, 9)
+        seconds[name] = ours.epoch_steps * taken["step"] + taken["draw"]
+    with tempfile.TemporaryDirectory() as folder:
+        return pipeline.implicit_row(train, Path(folder), seconds)
+
+
+def measured(large: Loaded, small: Loaded, device: str = "auto", only: str | None = None) -> Iterator[dict[str, Any]]:
+    for where in devices(device):
+        for name, make in on_device(large, small, where).items():
+            if only is None or only in name:
+                yield from make()
+    if only is None and "cuda" not in devices():
+        yield skipped("the steps on CUDA", "no CUDA device here")
+    if device != "cuda":
+        for name, make in on_cpu(large, small).items():
+            if only is None or only in name:
+                yield from make()
+
+
+def main(root: Path = Path("benchmarks"), *, device: str = "auto") -> dict[str, Any]:
+    large, small = Loaded("gowalla", "as-published"), Loaded("sparse_yelp", "valid")
+    rows = list(measured(large, small, device))
+    result = stamped(
+        "speed",
+        data=[large.data, small.data],
+        rows=rows,
+        summary={line["what"] + (" (cuda)" if line.get("device", "cpu") != "cpu" else ""): told(line) for line in rows},
+    )
     rundir.write_json(root / "results" / "speed.json", result)
     return result
 
 
 if __name__ == "__main__":
-    print(main()["summary"])
+    parser = argparse.ArgumentParser(description="Speed against peers in the same run.")
+    parser.add_argument("--only", help="rows whose name holds this word; nothing is written")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    asked = parser.parse_args()
+    if asked.only is None:
+        print("\n".join(f"{what}: {words}" for what, words in main(device=asked.device)["summary"].items()))
+    else:
+        for line in measured(Loaded("gowalla", "as-published"), Loaded("sparse_yelp", "valid"), asked.device, asked.only):
+            print(f"{line['what']}: {told(line)}", flush=True)

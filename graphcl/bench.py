@@ -8,6 +8,7 @@ import json
 import resource
 import runpy
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,12 @@ from graphcl.streams import Streams
 
 FLOOR = ("popular", "itemknn", "ease", "gfcf")
 EASE_GRID = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of l2, for the floor beside a training run
+PROGRAMS = (
+    "speed",
+    "speed-recbole",
+    "profile",
+    "scale",
+)  # benchmarks/NAME.py, each with a main(root); the rest are configurations
 _RESAMPLED = 2**22  # values that a bootstrap holds at a time
 _QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
 
@@ -134,12 +141,14 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
     Raises:
         ValueError: an unknown name, an incomplete configuration.
     """
-    if (root / f"{name}.py").exists():  # a benchmark that is a program: speed
-        return runpy.run_path(str(root / f"{name}.py"))["main"](root)
+    programs = [known for known in PROGRAMS if (root / f"{known}.py").exists()]
+    if name in programs:
+        return program(root / f"{name}.py")(root)
     known = {path.stem: path for path in sorted((root / "configs").glob("*.json"))}
     if name not in known:
+        names = [*known, *programs]
         raise ValueError(
-            f"no benchmark {name!r} in {root / 'configs'}{nearest(name, known)}; known: {', '.join(known) or 'none'}"
+            f"no benchmark {name!r} in {root / 'configs'}{nearest(name, names)}; known: {', '.join(names) or 'none'}"
         )
     config = rundir.read_json(known[name])
     lacking = {"recipe", "data", "protocol", "seeds"} - set(config)
@@ -169,6 +178,15 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
         }
         rundir.write_json(root / "results" / f"{name}.json", result)
     return result
+
+
+def program(path: Path) -> Any:
+    """The ``main`` of a benchmark that is a program. Programs import each other as ``benchmarks.NAME``, so the folder above
+    comes first on the path, and stays there for what they import later."""
+    above = str(path.resolve().parents[1])
+    if sys.path[0] != above:
+        sys.path.insert(0, above)
+    return runpy.run_path(str(path))["main"]
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:

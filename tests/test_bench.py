@@ -1,6 +1,7 @@
 """Benchmarks: the floor, paired comparisons, configurations over seeds."""
 
 import json
+import sys
 import tracemalloc
 from types import SimpleNamespace
 
@@ -202,6 +203,18 @@ def test_a_grid_is_searched_on_validation(csv, made, tmp_path):
     result = bench.run("toy", root=tmp_path)
     assert result["settings"] == {"l2": bench.choose(made, "ease", "l2", grid)[0]}
     assert result["summary"]["recall@20"]["std"] == 0
+
+
+def test_a_program_may_import_its_neighbours_and_its_result_is_returned(tmp_path, monkeypatch):
+    """It is told where results go. Files beside it that are no programs are not benchmarks."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "neighbour.py").write_text("SECONDS = 3\n")
+    (folder / "speed.py").write_text("from programs.neighbour import SECONDS\n\ndef main(root):\n    return SECONDS, root\n")
+    assert bench.run("speed", root=folder) == (3, folder)
+    with pytest.raises(ValueError, match=r"no benchmark 'neighbour' in .*; known: speed"):
+        bench.run("neighbour", root=folder)
 
 
 def test_an_unknown_benchmark_names_the_nearest(tmp_path):

@@ -342,7 +342,8 @@ def recipes(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed, profile, scale.")],
+    as_json: Json = False,
 ) -> None:
     """Run a benchmark over its seeds; what has finished is kept and not run again."""
     from graphcl import bench as benches

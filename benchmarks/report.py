@@ -1,0 +1,125 @@
+"""Writes the tables of ``benchmarks/README.md`` from ``results/``: ``python -m benchmarks.report``.
+
+A result that is not there, or is older than the programs' present form, is said to be not measured yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import OURS, ROOT, amount
+
+Made = Callable[[dict[str, Any]], str]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def about(result: dict[str, Any]) -> str:
+    threads = result["threads"]
+    return (
+        f"{result['hardware']['cpu']}, {result['hardware']['cores']} cores, {threads['torch']} threads (torch) and "
+        f"{threads['numba']} (numba), commit {result['commit']}, {result['date']}, torch {result['versions']['packages']['torch']}."
+    )
+
+
+def speed(result: dict[str, Any]) -> str:
+    lines, notes = [], []
+    for row in result["rows"]:
+        if "skipped" in row:
+            lines.append([row["what"], f"skipped: {row['skipped']}", "", "", ""])
+            continue
+        if row["note"]:
+            notes.append(f"- {row['what']}: {row['note']}.")
+        reach = [f"{ratio:g} x {peer}" for peer, ratio in row["reach"].items()]
+        if row["limit"] is not None:
+            reach.append(f"under {row['limit']:g} {row['unit']}")
+        lines.append(
+            [
+                row["what"] + ("" if row["device"] == "cpu" else f" ({row['device']})"),
+                amount(row["values"][OURS], row["unit"]),
+                ", ".join(f"{ratio:.3g} x {peer}" for peer, ratio in row["ratios"].items()),
+                ", ".join(reach),
+                {True: "yes", False: "**no**", None: ""}[row["reached"]],
+            ]
+        )
+    return "\n\n".join(
+        part
+        for part in (
+            about(result),
+            table(["what", "ours", "a peer's value over ours", "to reach", "reached"], lines),
+            "\n".join(notes),
+        )
+        if part
+    )
+
+
+def taken_apart(result: dict[str, Any]) -> str:
+    parts = [about(result)]
+    for step in result["steps"]:
+        rows = [[f"*{name}*", amount(seconds, "s"), ""] for name, seconds in step["phases"].items()]
+        rows += [[f"`{o['operator']}`", amount(o["seconds"], "s"), f"{o['share']:.0%}"] for o in step["operators"]]
+        parts.append(f"**{step['step']}**, {step['data']}")
+        parts.append(table(["phase, then operators by their own time", "a step", "share"], rows))
+    allowed = result["machine"]
+    parts.append(
+        f"**Roofline**: {allowed['memory'] / 1e9:.1f} GB/s in memory, {allowed['cache'] / 1e9:.1f} GB/s on a table's size, "
+        f"{allowed['gemm'] / 1e9:.0f} GFLOP/s in a product. The bytes of each kernel: `roofline.py`."
+    )
+    rows = [
+        [line["kernel"], amount(line["seconds"], "s"), amount(line["bound"], "s"), line["by"], f"{line['times']:.1f} x"]
+        for line in result["roofline"]
+    ]
+    parts.append(table(["kernel", "takes", "bound", "by", "from it"], rows))
+    return "\n\n".join(parts)
+
+
+def scale(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{size['interactions'] / 1e6:g}",
+            f"{size['edges']:,}",
+            *(amount(size[f"seconds_{key}"], "s") for key in ("graph", "lightgcn", "xsimgcl", "embed", "rank")),
+            f"{size['nanoseconds_per_edge_lightgcn']:.1f} / {size['nanoseconds_per_edge_xsimgcl']:.1f}",
+            f"{size['gib_peak']:.1f} GiB",
+        ]
+        for size in result["sizes"]
+    ]
+    heads = ["million", "edges", "graph", "LightGCN step", "XSimGCL step", "embed", "rank 1,000", "ns an edge", "peak"]
+    said = [
+        f"{name}: {line['nanoseconds_per_edge']:.2f} ns an edge, at most {line['largest_deviation']:.1%} off the line."
+        for name, line in result["lines"].items()
+        if line
+    ]
+    return "\n\n".join(part for part in (about(result), table(heads, rows), " ".join(said)) if part)
+
+
+TABLES: dict[str, Made] = {"speed": speed, "speed-recbole": speed, "profile": taken_apart, "scale": scale}
+
+
+def filled(text: str, results: Path = ROOT / "benchmarks" / "results") -> str:
+    """The text with what stands between each pair of marks made anew.
+
+    Raises:
+        ValueError: a pair of marks is missing.
+    """
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}: written by benchmarks/report.py -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"the marks {begin} and {end} are missing")
+        path = results / f"{name}.json"
+        result = json.loads(path.read_text()) if path.exists() else {}
+        made = make(result) if "threads" in result else "Not measured yet in this form."
+        text = f"{before}{begin}\n{made}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "benchmarks" / "README.md"
+    readme.write_text(filled(readme.read_text()))
