@@ -49,7 +49,7 @@ def coo(graph: Graph) -> Tensor:
     matrix = graph.ops[0].to_scipy().tocoo()  # type: ignore[attr-defined]
     indices = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
     made = torch.sparse_coo_tensor(indices, torch.from_numpy(matrix.data), matrix.shape, check_invariants=False)
-    return made.coalesce().to(graph.pairs.device)
+    return made.coalesce().to(graph.device)
 
 
 def csr(graph: Graph) -> Tensor:
@@ -60,7 +60,7 @@ def csr(graph: Graph) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         made = torch.sparse_csr_tensor(pointers, columns, values, size=matrix.shape, check_invariants=False)
-    return made.to(graph.pairs.device)
+    return made.to(graph.device)
 
 
 def times(matrix: Tensor) -> Product:
@@ -178,7 +178,7 @@ def lightgcl(product: Product, graph: Graph, config: Any) -> Loss:
     num_users = graph.kinds["user"].stop
     block = graph.ops[0].to_scipy()[:num_users, num_users:].astype(np.float64)  # type: ignore[attr-defined]
     u, s, vt = svds(block, k=config.rank, v0=np.random.default_rng(0).standard_normal(min(block.shape)))
-    u_s, vt, v_s, ut = (torch.from_numpy(a.astype(np.float32)).to(graph.pairs.device) for a in (u * s, vt, vt.T * s, u.T))
+    u_s, vt, v_s, ut = (torch.from_numpy(a.astype(np.float32)).to(graph.device) for a in (u * s, vt, vt.T * s, u.T))
 
     def relayed(h: Tensor) -> Tensor:
         return torch.cat([u_s @ (vt @ h[num_users:]), v_s @ (ut @ h[:num_users])])

@@ -11,6 +11,9 @@ import gc
 import itertools
 import json
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import elsewhere, stamped, timed
+from benchmarks.measure import ROOT, elsewhere, stamped, timed
 from graphcl import rundir
 from graphcl.contracts import Batch
+from graphcl.data import read_interactions, split
 from graphcl.graph import Graph, bipartite
-from graphcl.interactions import Interactions, Vocabulary
+from graphcl.interactions import Interactions
 from graphcl.rank import DotScorer, top_k
 from graphcl.recipes import lightgcn, xsimgcl
 from graphcl.streams import Streams
@@ -32,25 +36,7 @@ from graphcl.train import PlainStep
 
 MILLIONS = (1, 3, 10, 30, 100)
 LINE_FROM = 10  # millions, where the line begins: below, tables fit into caches
-RANKED, REPEATS, BATCH, BLOCK = 1000, 5, 2048, 2**22
-
-
-def made_up(num_users: int, num_items: int, number: int, seed: int) -> Interactions:
-    """Pairs whose ends follow power laws, rows in order of popularity, as splits order them; repeats merge in the graph."""
-    rng = np.random.default_rng(seed)
-    sides = []
-    for count, exponent in ((num_users, 0.5), (num_items, 0.75)):
-        rows = np.empty(number, dtype=np.int32)
-        power = 1 - exponent
-        for start in range(0, number, BLOCK):  # no float64 of the whole length is held
-            part = rows[start : start + BLOCK]
-            part[:] = (rng.random(len(part)) * ((count + 1) ** power - 1) + 1) ** (1 / power) - 1
-        order = np.argsort(-np.bincount(rows, minlength=count), kind="stable")
-        place = np.empty(count, dtype=np.int32)
-        place[order] = np.arange(count, dtype=np.int32)
-        np.take(place, rows, out=rows)
-        sides.append(rows)
-    return Interactions(sides[0], sides[1], Vocabulary(np.arange(num_users)), Vocabulary(np.arange(num_items)))
+RANKED, REPEATS, BATCH = 1000, 5, 2048
 
 
 def triples(data: Interactions, number: int, seed: int = 0) -> Iterator[Batch]:
@@ -76,16 +62,19 @@ def step_seconds(
     return float(np.median(taken[1:])), model
 
 
-def one(number: int) -> dict[str, Any]:
-    """Everything at one size. Each table is let go before the next is made."""
+def one(path: Path) -> dict[str, Any]:
+    """Everything about one log. Each table is let go before the next is made."""
     began = time.perf_counter()
-    data = made_up(number // 20, number // 100, number, 0)
-    found: dict[str, Any] = {"interactions": number, "users": data.num_users, "items": data.num_items}
-    found["seconds_made_up"] = time.perf_counter() - began
+    log = read_interactions(path)
+    found: dict[str, Any] = {"interactions": len(log), "users": log.num_users, "items": log.num_items}
+    found |= {"seconds_read": time.perf_counter() - began, "gib_read": peak_gib()}
+    began = time.perf_counter()
+    data = split(log, rule="all").train  # rows in order of degree
+    del log
+    found["seconds_split"] = time.perf_counter() - began
     began = time.perf_counter()
     graph = bipartite(data)
     found["seconds_graph"] = time.perf_counter() - began
-    vars(data).pop("matrix", None)  # the graph has the pairs now
     found |= {"edges": graph.num_pairs, "gib_graph": peak_gib()}
     batches = list(triples(data, REPEATS + 1))
     found["seconds_xsimgcl"], model = step_seconds(xsimgcl, graph, data, batches, num_layers=2)
@@ -123,7 +112,14 @@ def line(sizes: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | None:
 
 def measured(millions: Sequence[float]) -> Iterator[dict[str, Any]]:
     for size in millions:
-        found = elsewhere("-m", "benchmarks.scale", "--one", str(int(size * 10**6)))
+        number = int(size * 10**6)
+        with tempfile.TemporaryDirectory() as folder:
+            log = str(Path(folder) / "log.parquet")
+            sizes = {"users": number // 20, "items": number // 100, "interactions": number}
+            arguments = [str(part) for name, value in sizes.items() for part in (f"--{name}", value)]
+            verb = [sys.executable, "-m", "graphcl.cli", "data", "synth", *arguments, "--out", log]
+            subprocess.run(verb, cwd=ROOT, check=True, capture_output=True)
+            found = elsewhere("-m", "benchmarks.scale", "--one", log)
         for recipe in ("lightgcn", "xsimgcl"):
             found[f"nanoseconds_per_edge_{recipe}"] = found[f"seconds_{recipe}"] / found["edges"] * 1e9
         yield found
@@ -142,7 +138,7 @@ def main(root: Path = Path("benchmarks"), millions: Sequence[float] = MILLIONS) 
 
 def told(size: dict[str, Any]) -> str:
     return (
-        f"graph {size['seconds_graph']:.2f} s, LightGCN step {size['seconds_lightgcn']:.3f} s, XSimGCL step "
+        f"read {size['seconds_read']:.2f} s, graph {size['seconds_graph']:.2f} s, LightGCN step {size['seconds_lightgcn']:.3f} s, XSimGCL step "
         f"{size['seconds_xsimgcl']:.3f} s, embed {size['seconds_embed']:.2f} s, rank {RANKED} users {size['seconds_rank']:.2f} s, "
         f"peak {size['gib_peak']:.1f} GiB"
     )
@@ -151,7 +147,7 @@ def told(size: dict[str, Any]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Steps as the log grows.")
     parser.add_argument("--max", type=float, help="sizes up to so many million interactions; nothing is written")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one is not None:
         print(json.dumps(one(asked.one)))

@@ -27,7 +27,7 @@ class OurStep:
 
     def __init__(self, recipe: ModuleType, graph: Graph, data: Interactions, **settings: Any):
         self.graph, self.config, self._streams = graph, recipe.Config(**settings), Streams(0)
-        self.model = recipe.build(self.config, data, rng=self._streams["init"]).to(graph.pairs.device).train()
+        self.model = recipe.build(self.config, data, rng=self._streams["init"]).to(graph.device).train()
         self.batches = batches_of(recipe, self.config, data)
         self._step = step_of(recipe, self.config, self.model)
         for part in self.model.modules():
@@ -49,7 +49,7 @@ class OurStep:
 
     def drawn(self, number: int) -> list[Batch]:
         """The first batches of an epoch, on the graph's device."""
-        device = self.graph.pairs.device
+        device = self.graph.device
         some = itertools.islice(self.batches(self._streams["batches"]), number)
         return [Batch(b.users.to(device), b.positives.to(device), b.negatives.to(device)) for b in some]
 
@@ -65,7 +65,7 @@ def step_row(
         return lambda: step(next(order))
 
     seconds = medians({name: turns(step) for name, step in {OURS: ours, **others}.items()}, repeats)
-    return row(what, seconds, device=str(ours.graph.pairs.device), **about)
+    return row(what, seconds, device=str(ours.graph.device), **about)
 
 
 def torch_peers(
@@ -80,7 +80,7 @@ def torch_peers(
 
 def product_row(graph: Graph, dim: int = 64, repeats: int = 11) -> dict[str, Any]:
     """One layer, forward and backward."""
-    device = graph.pairs.device
+    device = graph.device
     op, whole, rows = graph.ops[0], peers.coo(graph), peers.csr(graph)
     x = torch.randn(graph.num_nodes, dim, device=device, requires_grad=True)
     grad = torch.randn(graph.num_nodes, dim, device=device)

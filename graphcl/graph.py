@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphcl.interactions import Interactions
+from graphcl.interactions import Interactions, pattern
 from graphcl.ops import Operator, Sparse
 
 if TYPE_CHECKING:
@@ -23,14 +25,13 @@ class Graph:
     """An undirected graph over nodes that are grouped by kind.
 
     ``pairs`` numbers the undirected edges: entry e of ``adj`` belongs to pair ``pair_of_entry[e]``, so a change of the
-    pairs (an edge dropped) changes both directions and the degrees with them.
+    pairs (an edge dropped) changes both directions and the degrees with them. Both follow from ``adj`` and are made when asked for,
+    as they are four times its size.
     """
 
     adj: Sparse  # [N, N] pattern of ones, symmetric
     ops: tuple[Operator, ...]  # one for every layer, or one per layer
     kinds: Mapping[str, slice]  # rows of each kind, e.g. {"user": slice(0, U), "item": slice(U, N)}
-    pairs: Tensor  # [2, E] int64, first end < second end
-    pair_of_entry: Tensor  # [nnz] int64
     exponents: tuple[float, float] = (0.5, 0.5)  # of the degrees: D^-a A D^-b
     ids: Tensor | None = None  # [N] global ids where this is a subgraph
     x: Tensor | None = None  # [N, f] features
@@ -42,7 +43,34 @@ class Graph:
 
     @property
     def num_pairs(self) -> int:
-        return self.pairs.shape[1]
+        return self.adj.nnz // 2
+
+    @property
+    def device(self) -> torch.device:
+        return self.adj.col.device
+
+    @cached_property
+    def pairs(self) -> Tensor:  # [2, E] int64, first end < second end, ordered by both
+        rows, upper = self._halves
+        return torch.stack([rows[upper], self.adj.col[upper].long()])
+
+    @cached_property
+    def pair_of_entry(self) -> Tensor:  # [nnz] int64
+        _, upper = self._halves
+        numbers = torch.arange(self.num_pairs, device=self.device)
+        out = torch.empty(self.adj.nnz, dtype=torch.int64, device=self.device)
+        out[upper] = numbers
+        lower = (~upper).nonzero()[
+            :, 0
+        ]  # (i, j) with j < i, ordered by i, then by j; by j, then by i, they stand as the pairs do
+        out[lower[self.adj.col[lower].argsort(stable=True)]] = numbers
+        return out
+
+    @property
+    def _halves(self) -> tuple[Tensor, Tensor]:
+        """Row of each entry, and whether its column is the larger end."""
+        rows = torch.repeat_interleave(torch.arange(self.num_nodes, device=self.device), self.adj.degrees())
+        return rows, self.adj.col > rows
 
     def op(self, layer: int) -> Operator:
         """What layer ``layer`` (counted from 0) propagates through."""
@@ -56,14 +84,7 @@ class Graph:
         counts = torch.cat([entry.new_zeros(1, dtype=torch.int64), entry.cumsum(0)])
         ones = self.adj.left
         adj = Sparse(counts[self.adj.rowptr], self.adj.col[entry], self.adj.shape, left=ones, right=ones, symmetric=True)
-        renumber = keep.cumsum(0) - 1
-        return replace(
-            self,
-            adj=adj,
-            ops=(normalise(adj, *self.exponents),),
-            pairs=self.pairs[:, keep],
-            pair_of_entry=renumber[self.pair_of_entry[entry]],
-        )
+        return replace(self, adj=adj, ops=(normalise(adj, *self.exponents),))
 
     def to(self, device: torch.device | str) -> Graph:
         def moved(t: Tensor | None) -> Tensor | None:
@@ -73,8 +94,6 @@ class Graph:
             self,
             adj=self.adj.to(device),
             ops=tuple(op.to(device) for op in self.ops),
-            pairs=self.pairs.to(device),
-            pair_of_entry=self.pair_of_entry.to(device),
             ids=moved(self.ids),
             x=moved(self.x),
             order=moved(self.order),
@@ -96,33 +115,33 @@ class Graph:
         low, high = np.minimum(first, second), np.maximum(first, second)
         if len(low) and (low.min() < 0 or high.max() >= num_nodes):
             raise ValueError(f"node numbers must lie in 0..{num_nodes - 1}, got {low.min()}..{high.max()}")
-        loops = low == high
-        upper = sparse.csr_matrix((np.ones((~loops).sum(), np.int8), (low[~loops], high[~loops])), shape=(num_nodes, num_nodes))
+        edges = low != high
+        ends = (low[edges], high[edges])
+        upper = sparse.csr_matrix((np.ones(len(ends[0]), dtype=np.bool_), ends), shape=(num_nodes, num_nodes))
         upper.sum_duplicates()
         upper.sort_indices()
-        num_pairs = upper.nnz
-        upper.data = np.arange(num_pairs, dtype=np.int64)
-        lower = upper.T.tocsr()
-        # Row by row: neighbours below, then neighbours above; the columns stay sorted.
+        return cls.from_upper(upper, kinds=kinds, exponents=exponents, x=x, dtype=dtype)
+
+    @classmethod
+    def from_upper(
+        cls,
+        upper: sparse.csr_matrix,  # [N, N], entries above the diagonal alone, columns sorted, none twice
+        *,
+        kinds: Mapping[str, slice] | None = None,
+        exponents: tuple[float, float] = (0.5, 0.5),
+        x: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Graph:
+        """From the upper half of the adjacency matrix; besides the graph it needs one more such half."""
+        num_nodes = upper.shape[0]
+        lower = upper.T.tocsr()  # sorted too
         starts = upper.indptr.astype(np.int64) + lower.indptr
-        col = np.empty(2 * num_pairs, dtype=np.int32)
-        pair = np.empty(2 * num_pairs, dtype=np.int64)
-        for part, shift in ((lower, upper.indptr[:-1]), (upper, lower.indptr[1:])):
-            to = np.arange(num_pairs) + np.repeat(shift, np.diff(part.indptr))
-            col[to], pair[to] = part.indices, part.data
+        col = np.empty(2 * upper.nnz, dtype=np.int32)
+        _join_rows(lower.indptr, lower.indices, upper.indptr, upper.indices, col)
         ones = torch.ones(num_nodes, dtype=dtype)
         shape = (num_nodes, num_nodes)
         adj = Sparse(torch.from_numpy(starts), torch.from_numpy(col), shape, left=ones, right=ones, symmetric=True)
-        ends = np.stack([np.repeat(np.arange(num_nodes), np.diff(upper.indptr)), upper.indices.astype(np.int64)])
-        return cls(
-            adj,
-            (normalise(adj, *exponents),),
-            dict(kinds or {"node": slice(0, num_nodes)}),
-            torch.from_numpy(ends),
-            torch.from_numpy(pair),
-            exponents,
-            x=x,
-        )
+        return cls(adj, (normalise(adj, *exponents),), dict(kinds or {"node": slice(0, num_nodes)}), exponents, x=x)
 
     @classmethod
     def from_pyg(cls, data: Data) -> Graph:
@@ -181,12 +200,22 @@ def bipartite(
     degree inside each kind: neighbours then share cache lines and a product takes less than half the time.
     """
     users, items = interactions.num_users, interactions.num_items
-    matrix = interactions.matrix.tocoo()
-    return Graph.from_pairs(
-        matrix.row.astype(np.int64),
-        matrix.col.astype(np.int64) + users,
-        users + items,
-        kinds={"user": slice(0, users), "item": slice(users, users + items)},
-        exponents=exponents,
-        dtype=dtype,
-    )
+    cross = pattern(interactions)
+    indptr = np.concatenate([cross.indptr, np.full(items, cross.nnz, dtype=cross.indptr.dtype)])
+    upper = sparse.csr_matrix((cross.data, cross.indices + np.int32(users), indptr), shape=(users + items, users + items))
+    del cross
+    kinds = {"user": slice(0, users), "item": slice(users, users + items)}
+    return Graph.from_upper(upper, kinds=kinds, exponents=exponents, dtype=dtype)
+
+
+@numba.njit(parallel=True, cache=True)
+def _join_rows(first_indptr, first_indices, second_indptr, second_indices, out):  # type: ignore[no-untyped-def]
+    """Each row of the first matrix, and after it the same row of the second."""
+    for row in numba.prange(len(first_indptr) - 1):
+        to = np.int64(first_indptr[row]) + np.int64(second_indptr[row])
+        for place in range(first_indptr[row], first_indptr[row + 1]):
+            out[to] = first_indices[place]
+            to += 1
+        for place in range(second_indptr[row], second_indptr[row + 1]):
+            out[to] = second_indices[place]
+            to += 1

@@ -18,7 +18,9 @@ from benchmarks import measure, peers, pipeline, report, roofline, scale, steps
 from graphcl import bench, runs
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.data.registry import find as find_data
+from graphcl.data.synth import synth, synth_pairs
 from graphcl.graph import bipartite
+from graphcl.interactions import Interactions, Vocabulary
 from graphcl.rank import DotScorer, evaluate
 from graphcl.recipes import lightgcl, lightgcn, sgl, simgcl, xsimgcl
 from graphcl.recipes.configure import configure, find
@@ -27,6 +29,11 @@ from tests.dense import BATCH, ITEMS, NODES, USERS, log
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "benchmarks" / "configs").glob("*.json"))
 RESULTS = [path for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")) if "seeds" in json.loads(path.read_text())]
+
+
+def made_up(users: int, items: int, interactions: int, seed: int) -> Interactions:
+    columns = synth_pairs(users, items, interactions, seed=seed)
+    return Interactions(*columns, Vocabulary(np.arange(users)), Vocabulary(np.arange(items)))
 
 
 def table_module():
@@ -194,11 +201,11 @@ def test_reading_plainly_finds_our_graph(tmp_path):
 
 
 def test_rows_of_sampling_and_ranking(toy):
-    large = scale.made_up(30, 40, 200, 0)
+    large, held_out = made_up(30, 40, 200, 0), made_up(30, 40, 100, 1)
     sampled = pipeline.sample_row(toy[0], repeats=1)
     assert set(sampled["ratios"]) == {"NumPy, vectorised", "Python loop"}
     assert sampled["reached"] is (sampled["values"]["graphcl"] < 0.3)
-    ranked = pipeline.rank_row(SimpleNamespace(train=large, test=scale.made_up(30, 40, 100, 1)), repeats=1)
+    ranked = pipeline.rank_row(SimpleNamespace(train=large, test=held_out), repeats=1)
     assert ranked["reach"] == {"user by user": 20}
 
 
@@ -222,11 +229,15 @@ def test_a_row_divides_by_ours_and_says_whether_it_reached():
     assert measure.told(measure.row("x", {"graphcl": 2.0, "a": 4.0}, unit="MB")) == "2 MB; 2 x a"
 
 
-def test_medians_are_taken_in_turns():
+def test_medians_are_taken_in_turns_and_follow_their_like():
     order = []
-    seconds = measure.medians({"a": lambda: order.append("a"), "b": lambda: time.sleep(0.01)}, repeats=3)
-    assert order == ["a"] * 4
+    calls = {"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.01))}
+    seconds = measure.medians(calls, repeats=6)
+    assert "".join(order) == "ab" + 2 * ("a" + "aaa" + "b" + "bbb")
     assert seconds["b"] > 0.01 > seconds["a"]
+    order.clear()
+    measure.medians(calls, repeats=1)
+    assert "".join(order) == "ab" + "aabb"
 
 
 def test_a_device_that_is_not_here():
@@ -243,12 +254,8 @@ def test_another_process_answers_or_says_why_not():
 # --- scale ------------------------------------------------------------------------------------------------------------------
 
 
-def test_made_up_logs_follow_a_power_law_in_order_of_popularity():
-    data = scale.made_up(2000, 500, 40_000, 0)
-    for rows, count in ((data.users, 2000), (data.items, 500)):
-        degree = np.bincount(rows, minlength=count)
-        assert (np.diff(degree) <= 0).all()
-        assert degree[0] > 5 * degree[count // 2]
+def test_batches_are_pairs_of_the_log():
+    data = made_up(2000, 500, 40_000, 0)
     batch = next(scale.triples(data, 1))
     known = set(zip(data.users.tolist(), data.items.tolist(), strict=True))
     assert set(zip(batch.users.tolist(), (batch.positives - 2000).tolist(), strict=True)) <= known
@@ -256,16 +263,16 @@ def test_made_up_logs_follow_a_power_law_in_order_of_popularity():
 
 
 @pytest.fixture(scope="module")
-def sized():
-    return scale.one(20_000)
+def sized(tmp_path_factory):
+    return scale.one(synth(tmp_path_factory.mktemp("scale") / "log.parquet", 1000, 200, 20_000))
 
 
 def test_everything_is_measured_at_a_size(sized):
     found = sized
     assert found["users"] == 1000
-    assert 0 < found["edges"] <= 20_000
+    assert found["edges"] == found["interactions"] == 20_000
     assert all(found[key] > 0 for key in found if key.startswith(("seconds", "gib")))
-    assert scale.told(found).startswith("graph ")
+    assert scale.told(found).startswith("read ")
 
 
 def test_the_line_goes_through_large_sizes_only():

@@ -10,16 +10,20 @@ import numpy as np
 import torch
 
 from graphcl.contracts import Batch
-from graphcl.interactions import Interactions
+from graphcl.interactions import Interactions, pattern
 from graphcl.ops.counter import column_bits, draw_key, halves, row_state
+
+_AT_A_TIME = 2**20  # triples drawn together: an epoch of hundreds of millions is never held but for its order
 
 
 @numba.njit(parallel=True, cache=True)
-def _reject(indptr, indices, users, num_items, low, high, out):
-    """out[n]: an item drawn uniformly until user n's sorted row does not hold it."""
-    for n in numba.prange(len(users)):
-        state = row_state(low, high, n)
-        begin, end = indptr[users[n]], indptr[users[n] + 1]
+def _draw(indptr, indices, entries, num_items, low, high, first, users, positives, negatives):
+    """The ends of each entry, and an item drawn uniformly until the user's sorted row does not hold it; draws go by ``first + n``."""
+    for n in numba.prange(len(entries)):
+        user = np.searchsorted(indptr, np.int64(entries[n]), side="right") - 1
+        users[n], positives[n] = user, indices[entries[n]]
+        state = row_state(low, high, first + n)
+        begin, end = indptr[user], indptr[user + 1]
         attempt = 0
         while True:
             item = (np.uint64(column_bits(state, attempt)) * np.uint64(num_items)) >> np.uint64(32)
@@ -32,7 +36,7 @@ def _reject(indptr, indices, users, num_items, low, high, out):
                 else:
                     b = middle
             if a == end or np.uint64(indices[a]) != item:
-                out[n] = item
+                negatives[n] = item
                 break
 
 
@@ -52,7 +56,7 @@ class Triples:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
         if balance not in ("interactions", "users"):
             raise ValueError(f"balance must be 'interactions' or 'users', got {balance!r}")
-        matrix = train.matrix
+        matrix = pattern(train)
         if matrix.nnz == 0:
             raise ValueError("there are no interactions to train on")
         counts = np.diff(matrix.indptr)
@@ -68,21 +72,23 @@ class Triples:
         return -(-len(self.indices) // self.batch_size)
 
     def __call__(self, rng: torch.Generator) -> Iterator[Batch]:
-        users, items = self._positives(rng)
-        negatives = np.empty(len(users), dtype=np.int64)
-        _reject(self.indptr, self.indices, users, self.num_items, *halves(draw_key(rng)), negatives)
-        columns = [torch.from_numpy(c) for c in (users, items + self.num_users, negatives + self.num_users)]
-        for start in range(0, len(users), self.batch_size):
-            yield Batch(*(c[start : start + self.batch_size] for c in columns))
+        entries, key = self._entries(rng), halves(draw_key(rng))
+        together = max(1, _AT_A_TIME // self.batch_size) * self.batch_size
+        for start in range(0, len(entries), together):
+            some = entries[start : start + together]
+            users, positives, negatives = (np.empty(len(some), dtype=np.int64) for _ in range(3))
+            _draw(self.indptr, self.indices, some, self.num_items, *key, start, users, positives, negatives)
+            columns = [torch.from_numpy(c) for c in (users, positives + self.num_users, negatives + self.num_users)]
+            for first in range(0, len(some), self.batch_size):
+                yield Batch(*(c[first : first + self.batch_size] for c in columns))
 
-    def _positives(self, rng: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _entries(self, rng: torch.Generator) -> np.ndarray:
+        """Which pairs, as places in ``indices``."""
         total = len(self.indices)
-        counts = np.diff(self.indptr)
         if self.balance == "interactions":
-            order = torch.randperm(total, generator=rng).numpy()
-            users = np.repeat(np.arange(self.num_users), counts)[order]
-            return users, self.indices[order].astype(np.int64)
+            return torch.randperm(total, generator=rng, dtype=torch.int32 if total < 2**31 else torch.int64).numpy()
+        counts = np.diff(self.indptr)
         active = np.flatnonzero(counts)
         users = active[torch.randint(len(active), (total,), generator=rng).numpy()]
         place = (torch.rand(total, generator=rng, dtype=torch.float64).numpy() * counts[users]).astype(np.int64)
-        return users, self.indices[self.indptr[users] + place].astype(np.int64)
+        return self.indptr[users] + place

@@ -37,7 +37,7 @@ def drop_edges(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
     """
     _check(fraction, "fraction")
     kept = part_of(1 - fraction, graph.num_pairs)
-    return graph.with_pairs(_smallest(draw_key(rng), graph.num_pairs, kept, graph.pairs.device))
+    return graph.with_pairs(_smallest(draw_key(rng), graph.num_pairs, kept, graph.device))
 
 
 def random_walk(graph: Graph, fraction: float, num_layers: int, rng: torch.Generator) -> Graph:

@@ -16,7 +16,7 @@ def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
-    gone = torch.zeros(graph.num_nodes, dtype=torch.bool, device=graph.pairs.device)
+    gone = torch.zeros(graph.num_nodes, dtype=torch.bool, device=graph.device)
     for rows in graph.kinds.values():
         numbers = torch.arange(rows.start, rows.stop, device=gone.device)
         draws = uniform(draw_key(rng), numbers)[:, 0]

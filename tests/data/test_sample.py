@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from graphcl.data import sample
 from graphcl.data.sample import Triples
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.testing import tiny_interactions, undisturbed
@@ -35,6 +36,15 @@ def test_every_training_pair_once_an_epoch():
         users, positives, _ = epoch(triples, generator(seed))
         assert len(users) == 9
         assert set(zip(users.tolist(), positives.tolist(), strict=True)) == PAIRS
+
+
+@pytest.mark.parametrize("balance", ["interactions", "users"])
+def test_how_many_are_drawn_together_changes_nothing(monkeypatch, balance):
+    triples = Triples(larger(), 7, balance=balance)
+    whole = epoch(triples, generator())
+    monkeypatch.setattr(sample, "_AT_A_TIME", 20)  # two batches
+    for one, other in zip(whole, epoch(triples, generator()), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_batches_are_rows_of_the_graph_in_pieces_of_the_size_asked_for():
