@@ -98,7 +98,7 @@ def scale(result: dict[str, Any]) -> str:
     return "\n\n".join(part for part in (about(result), table(heads, rows), " ".join(said)) if part)
 
 
-TABLES: dict[str, Made] = {"speed": speed, "speed-recbole": speed, "profile": taken_apart, "scale": scale}
+TABLES: dict[str, Made] = {"speed": speed, "speed-recbole": speed, "breakdown": taken_apart, "scale": scale}
 
 
 def filled(text: str, results: Path = ROOT / "benchmarks" / "results") -> str:

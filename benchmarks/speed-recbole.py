@@ -48,8 +48,8 @@ def compare(train: Interactions, test: Interactions, *, python: Path = PYTHON, r
     taken: dict[str, list[float]] = {"ours": [], "step": [], "draw": []}
     with tempfile.TemporaryDirectory() as folder:
         write_atomic(Path(folder), "log", train, test)
-        # It writes a log folder where it stands, so it stands in the temporary one. -P: the folder of a script would come first on
-        # the path, and the profile.py there is not Python's.
+        # It writes a log folder where it stands, so it stands in the temporary one. -P: the folder of a script stays
+        # off the path.
         with subprocess.Popen(
             [python, "-P", ROOT / "benchmarks" / "recbole_peer.py", folder, "log"],
             cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

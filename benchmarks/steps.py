@@ -14,6 +14,7 @@ from benchmarks import peers
 from benchmarks.measure import OURS, elsewhere, medians, row
 from benchmarks.peers import Product, TorchStep, copied
 from graphcl.contracts import Batch, Part
+from graphcl.encoders.table import initial_table
 from graphcl.graph import Graph
 from graphcl.interactions import Interactions
 from graphcl.perturb.edges import drop_edges
@@ -82,8 +83,10 @@ def product_row(graph: Graph, dim: int = 64, repeats: int = 11) -> dict[str, Any
     """One layer, forward and backward."""
     device = graph.device
     op, whole, rows = graph.ops[0], peers.coo(graph), peers.csr(graph)
-    x = torch.randn(graph.num_nodes, dim, device=device, requires_grad=True)
-    grad = torch.randn(graph.num_nodes, dim, device=device)
+    x, grad = (  # as tables of a model are, for all alike
+        initial_table({"node": graph.num_nodes}, dim, 1.0, torch.Generator().manual_seed(seed)).to(device) for seed in (0, 1)
+    )
+    x.requires_grad_()
     products: dict[str, Product] = {
         OURS: lambda x: op @ x,
         "torch COO": peers.times(whole),

@@ -33,7 +33,7 @@ EASE_GRID = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of l2, for the floor be
 PROGRAMS = (
     "speed",
     "speed-recbole",
-    "profile",
+    "breakdown",
     "scale",
 )  # benchmarks/NAME.py, each with a main(root); the rest are configurations
 _RESAMPLED = 2**22  # values that a bootstrap holds at a time

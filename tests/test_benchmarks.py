@@ -303,7 +303,7 @@ def test_without_recbole_the_way_to_get_it_is_named(tmp_path, toy):
         compare(*(toy[0],) * 2, python=tmp_path / "python")
 
 
-# --- profile ----------------------------------------------------------------------------------------------------------------
+# --- breakdown --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_kernel_stands_against_the_larger_of_its_bounds():
@@ -325,7 +325,7 @@ def test_every_kernel_of_the_roofline_runs(toy):
 
 
 def test_a_step_is_taken_apart(toy):
-    program = bench.program(ROOT / "benchmarks" / "profile.py").__globals__
+    program = bench.program(ROOT / "benchmarks" / "breakdown.py").__globals__
     ours = steps.OurStep(lightgcn, toy[1], toy[0], dim=8, batch_size=4)
     assert program["phases"](ours, [BATCH] * 3).keys() == {"losses", "backward", "Adam"}
     operators = program["operators"](ours, [BATCH] * 3)
@@ -367,7 +367,7 @@ def test_a_report_tells_what_was_reached_and_what_was_not(sized):
         "operators": [{"operator": "aten::mm", "seconds": 0.1, "share": 0.2}],
     }
     told = report.taken_apart(
-        measure.stamped("profile", steps=[step], machine={"memory": 1e9, "cache": 1e9, "gemm": 1e9}, roofline=lines)
+        measure.stamped("breakdown", steps=[step], machine={"memory": 1e9, "cache": 1e9, "gemm": 1e9}, roofline=lines)
     )
     assert "| `aten::mm` | 100 ms | 20% |" in told
     assert "| copy | " in told

@@ -342,7 +342,7 @@ def recipes(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed, profile, scale.")],
+    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed, breakdown, scale.")],
     as_json: Json = False,
 ) -> None:
     """Run a benchmark over its seeds; what has finished is kept and not run again."""

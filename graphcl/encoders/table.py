@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from graphcl.ops import memory
+
 
 def initial_table(
     sizes: Mapping[str, int],  # rows of each kind, in graph order
@@ -19,12 +21,11 @@ def initial_table(
     ``init`` is "xavier" (bound sqrt(6 / (rows + dim)) for each kind, as the contrastive releases do) or the standard deviation
     of a normal.
     """
-    blocks = []
-    for rows in sizes.values():
-        block = torch.empty(rows, dim)
+    table = memory.empty(sum(sizes.values()), dim, torch.empty(0))
+    for rows, block in zip(sizes.values(), table.split(list(sizes.values())), strict=True):
         if init == "xavier":
             bound = (6 / (rows + dim)) ** 0.5
-            blocks.append(block.uniform_(-bound, bound, generator=rng))
+            block.uniform_(-bound, bound, generator=rng)
         else:
-            blocks.append(block.normal_(0, float(init), generator=rng))
-    return torch.cat(blocks)
+            block.normal_(0, float(init), generator=rng)
+    return table

@@ -51,7 +51,7 @@ def product(width: int, has_values: bool, has_noise: bool, has_ids: bool):
                         u = np.float32(column_bits(state, k) >> np.uint32(8)) * np.float32(UNIT)
                         draw[k] = u
                         square += draw[k] * draw[k]
-                    length = eps / max(np.sqrt(square), 1e-12)
+                    length = x.dtype.type(eps / max(np.sqrt(square), 1e-12))  # in float64 the next loop would take twice as long
                     for k in range(width):
                         value = scale * total[k]
                         y[place, k] = value + length * draw[k] * np.sign(value)

@@ -1,6 +1,6 @@
 """Where a step's time goes, and how far each kernel is from the machine's limits.
 
-graphcl bench profile                # to results/profile.json; python -m benchmarks.report makes the tables of it
+graphcl bench breakdown                # to results/breakdown.json; python -m benchmarks.report makes the tables of it
 """
 
 from __future__ import annotations
@@ -93,6 +93,6 @@ def main(root: Path = Path("benchmarks"), *, number: int = 6) -> dict[str, Any]:
         **{step["step"]: ", ".join(f"{name} {amount(s, 's')}" for name, s in step["phases"].items()) for step in steps},
         **{line["kernel"]: f"{amount(line['seconds'], 's')}, {line['times']:.1f} x its {line['by']} bound" for line in lines},
     }
-    result = stamped("profile", machine=asdict(allowed), steps=steps, roofline=lines, summary=summary)
-    rundir.write_json(root / "results" / "profile.json", result)
+    result = stamped("breakdown", machine=asdict(allowed), steps=steps, roofline=lines, summary=summary)
+    rundir.write_json(root / "results" / "breakdown.json", result)
     return result
