@@ -10,6 +10,7 @@ Reads gowalla and sparse_yelp from $GRAPHCL_DATA or the cache. Peers: ``peers.py
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -74,7 +75,7 @@ def implicit_row(large: Loaded) -> dict[str, Any]:
     seconds = {}
     for name, layers in ((OURS, 3), ("graphcl, no layers", 0)):
         ours = steps.OurStep(lightgcn, graph, train, num_layers=layers)
-        turn = iter(ours.drawn(12))
+        turn = itertools.cycle(ours.drawn(12))
         taken = medians({"step": lambda turn=turn, ours=ours: ours(next(turn)), "draw": lambda ours=ours: ours.drawn(1)}, 9)
         seconds[name] = ours.epoch_steps * taken["step"] + taken["draw"]
     with tempfile.TemporaryDirectory() as folder:
