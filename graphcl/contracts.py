@@ -36,6 +36,17 @@ class _Lazy(Sequence[Tensor]):
             self._made[index] = self._make(index)
         return self._made[index]
 
+
+class _Growing(_Lazy):
+    """Each layer is the next hop of the one before."""
+
+    def __init__(self, first: Tensor, hops: Sequence[Callable[[Tensor], Tensor]]):
+        # No function that knows this object: in a cycle its tables would outlive the step until Python looks for cycles.
+        self._count, self._hops, self._made = len(hops) + 1, hops, {0: first}
+
+    def _make(self, index: int) -> Tensor:  # type: ignore[override]
+        return self._hops[index - 1](self[index - 1])
+
     @property
     def complete(self) -> bool:
         return self._count - 1 in self._made
@@ -50,15 +61,17 @@ class Layers:
     """
 
     each: Sequence[Tensor]  # L + 1 tensors [N, d]
-    near: Callable[[Tensor], tuple[Tensor, ...]] | None = None  # rows [n] -> every layer's [n, d]
+    near: Callable[[Sequence[Tensor], Tensor], tuple[Tensor, ...]] | None = None  # each, rows [n] -> every layer's [n, d]
 
     @classmethod
     def growing(
-        cls, first: Tensor, hops: Sequence[Callable[[Tensor], Tensor]], near: Callable[[Tensor], tuple[Tensor, ...]]
+        cls,
+        first: Tensor,
+        hops: Sequence[Callable[[Tensor], Tensor]],
+        near: Callable[[Sequence[Tensor], Tensor], tuple[Tensor, ...]],
     ) -> Layers:
         """Each layer is the next hop of the one before, made when it is looked at."""
-        each = _Lazy(len(hops) + 1, lambda layer: first if layer == 0 else hops[layer - 1](each[layer - 1]))
-        return cls(each, near)
+        return cls(_Growing(first, hops), near)
 
     def __getitem__(self, layer: int) -> Tensor:
         return self.each[layer]
@@ -73,14 +86,14 @@ class Layers:
 
     def at(self, rows: Tensor) -> Layers:
         """The same layers with some rows only [n, d]; a layer that nobody reads costs nothing."""
-        if self.near is None or (isinstance(self.each, _Lazy) and self.each.complete):
-            return Layers(_Lazy(len(self), lambda layer: gather_rows(self.each[layer], rows)))
-        near = self.near  # made at once, but not before one is looked at
-        made: list[tuple[Tensor, ...]] = []
+        each, near = self.each, self.near
+        if near is None or (isinstance(each, _Growing) and each.complete):
+            return Layers(_Lazy(len(self), lambda layer: gather_rows(each[layer], rows)))
+        made: list[tuple[Tensor, ...]] = []  # at once, but not before one is looked at
 
         def some(layer: int) -> Tensor:
             if not made:
-                made.append(near(rows))
+                made.append(near(each, rows))
             return made[0][layer]
 
         return Layers(_Lazy(len(self), some))

@@ -76,7 +76,8 @@ def test_layers_grow_and_near_rows_cost_no_whole_layer():
         asked.append("whole")
         return x + 1
 
-    def near(rows):
+    def near(each, rows):
+        assert each is layers.each
         asked.append(rows.tolist())
         return tuple(E[0][rows] + number for number in range(3))
 

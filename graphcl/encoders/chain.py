@@ -47,9 +47,8 @@ def propagated(h: Tensor, hops: Sequence[Hop]) -> Layers:
     if not hops:
         return Layers((h,))
     if all(hop.linear for hop in hops):
-        return Layers.growing(h, hops, lambda rows: _Chain.apply(h, hops, rows))
-    layers = Layers.growing(h, hops, lambda rows: (*(gather_rows(x, rows) for x in layers.each[:-1]), hops[-1](layers[-2], rows)))
-    return layers
+        return Layers.growing(h, hops, lambda _, rows: _Chain.apply(h, hops, rows))
+    return Layers.growing(h, hops, lambda each, rows: (*(gather_rows(x, rows) for x in each[:-1]), hops[-1](each[-2], rows)))
 
 
 class _Chain(Function):

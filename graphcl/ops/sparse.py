@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import cached_property
 
 import numba
@@ -56,7 +57,10 @@ class Sparse:
         if len(self.left) != n or len(self.right) != m:
             raise ValueError(f"scales of {len(self.left)} rows and {len(self.right)} columns do not fit shape {shape}")
         self.symmetric = symmetric
-        self._transpose = transpose
+        # A matrix holds its transpose, but not the other way round: a cycle would keep dropped graphs until Python looks for cycles,
+        # which it does by their number, not their size.
+        self._transpose: Sparse | None = None
+        self._transpose_of = None if transpose is None else weakref.ref(transpose)
         self._chunks: np.ndarray | None = None
         self._csr: Tensor | None = None
 
@@ -108,12 +112,9 @@ class Sparse:
 
     def scaled(self, left: Tensor, right: Tensor) -> Sparse:
         """The same pattern and values between new scales; the pattern is shared."""
-        transpose = None
+        out = self._copy(left=left, right=right)
         if self._transpose is not None:
-            transpose = self._transpose._copy(left=right, right=left)
-        out = self._copy(left=left, right=right, transpose=transpose)
-        if transpose is not None:
-            transpose._transpose = out
+            out._transpose = self._transpose._copy(left=right, right=left, transpose=out)
         out._chunks = self._chunks
         return out
 
@@ -123,14 +124,17 @@ class Sparse:
 
     @property
     def T(self) -> Sparse:
-        if self.symmetric:
-            if self.left is self.right:
-                return self
-            if self._transpose is None:
+        if self.symmetric and self.left is self.right:
+            return self
+        origin = None if self._transpose_of is None else self._transpose_of()
+        if origin is not None:
+            return origin
+        if self._transpose is None:
+            if self.symmetric:
                 self._transpose = self._copy(left=self.right, right=self.left, transpose=self)
                 self._transpose._chunks = self._chunks
-        if self._transpose is None:
-            self._transpose = self._build_transpose()
+            else:
+                self._transpose = self._build_transpose()
         return self._transpose
 
     def _build_transpose(self) -> Sparse:

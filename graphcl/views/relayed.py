@@ -25,6 +25,6 @@ class Relayed:
         sources = main.each[:-1]
         hops = [lambda _, h=h: self.op @ h for h in sources]  # each from a main layer, not from the relayed one before
         relayed = Layers.growing(
-            main[0], hops, lambda rows: (gather_rows(main[0], rows), *(self.op.rows(rows) @ h for h in sources))
+            main[0], hops, lambda _, rows: (gather_rows(main[0], rows), *(self.op.rows(rows) @ h for h in sources))
         )
         return forward.pairs((relayed, self.readout), (main, self.readout))

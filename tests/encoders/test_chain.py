@@ -64,7 +64,7 @@ def test_whole_layers_are_shared_by_what_follows():
     calls = []
     made = hops(2)
     counted = [lambda x, hop=hop: calls.append(1) or hop(x) for hop in made]
-    layers = Layers.growing(table(), counted, lambda rows: pytest.fail("whole layers are there"))
+    layers = Layers.growing(table(), counted, lambda each, rows: pytest.fail("whole layers are there"))
     assert layers[2].shape == (11, 4)
     assert torch.equal(layers.at(ROWS)[1], layers[1][ROWS])
     assert len(calls) == 2

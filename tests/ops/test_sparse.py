@@ -1,5 +1,8 @@
 """Sparse operators against dense matrices."""
 
+import gc
+import weakref
+
 import numba
 import numpy as np
 import pytest
@@ -96,6 +99,23 @@ def test_from_scipy_adds_repeats_and_leaves_the_caller_its_matrix():
 def test_from_scipy_keeps_values_only_where_they_differ():
     assert Sparse.from_scipy(sparse.eye(3)).values is None
     assert Sparse.from_scipy(2 * sparse.eye(3)).values.tolist() == [2, 2, 2]
+
+
+def test_a_matrix_and_its_transpose_are_no_cycle():
+    """Dropped graphs, two a step with dropout, once filled 11 GB before Python looked for cycles."""
+    op = Sparse.from_scipy(sparse.random_array((5, 7), density=0.4, rng=np.random.default_rng(0), format="csr"))
+    back, exact = op.T, op.to_scipy().toarray().T
+    assert back.T is op
+    assert op.T is back
+    gone = weakref.ref(op)
+    gc.disable()
+    try:
+        del op
+        assert gone() is None
+    finally:
+        gc.enable()
+    np.testing.assert_allclose(back.to_scipy().toarray(), exact)
+    np.testing.assert_allclose(back.T.to_scipy().toarray(), exact.T)  # made anew
 
 
 def test_scaled_shares_the_pattern_and_its_transpose():
