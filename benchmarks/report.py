@@ -83,13 +83,13 @@ def scale(result: dict[str, Any]) -> str:
         [
             f"{size['interactions'] / 1e6:g}",
             f"{size['edges']:,}",
-            *(amount(size[f"seconds_{key}"], "s") for key in ("graph", "lightgcn", "xsimgcl", "embed", "rank")),
+            *(amount(size[f"seconds_{key}"], "s") for key in ("read", "graph", "lightgcn", "xsimgcl", "embed", "rank")),
             f"{size['nanoseconds_per_edge_lightgcn']:.1f} / {size['nanoseconds_per_edge_xsimgcl']:.1f}",
             f"{size['gib_peak']:.1f} GiB",
         ]
         for size in result["sizes"]
     ]
-    heads = ["million", "edges", "graph", "LightGCN step", "XSimGCL step", "embed", "rank 1,000", "ns an edge", "peak"]
+    heads = ["million", "edges", "read", "graph", "LightGCN step", "XSimGCL step", "embed", "rank 1,000", "ns an edge", "peak"]
     said = [
         f"{name}: {line['nanoseconds_per_edge']:.2f} ns an edge, at most {line['largest_deviation']:.1%} off the line."
         for name, line in result["lines"].items()

@@ -1,6 +1,6 @@
 """What a step costs as the log grows: 1 to 100 million interactions of made-up people, each size in a process of its own.
 
-graphcl bench scale                            # all sizes, to results/scale.json; the largest wants about 20 GiB
+graphcl bench scale                            # all sizes, to results/scale.json; the largest wants about 11 GiB
 python -m benchmarks.scale --max 3             # sizes up to 3 million; printed, nothing written
 """
 

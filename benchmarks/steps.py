@@ -79,7 +79,7 @@ def torch_peers(
     }
 
 
-def product_row(graph: Graph, dim: int = 64, repeats: int = 11) -> dict[str, Any]:
+def product_row(graph: Graph, dim: int = 64, repeats: int = 33) -> dict[str, Any]:
     """One layer, forward and backward."""
     device = graph.device
     op, whole, rows = graph.ops[0], peers.coo(graph), peers.csr(graph)
@@ -103,7 +103,7 @@ def product_row(graph: Graph, dim: int = 64, repeats: int = 11) -> dict[str, Any
     )  # fmt: skip
 
 
-def lightgcn_row(graph: Graph, data: Interactions, *, repeats: int = 11, **settings: Any) -> dict[str, Any]:
+def lightgcn_row(graph: Graph, data: Interactions, *, repeats: int = 21, **settings: Any) -> dict[str, Any]:
     ours = OurStep(lightgcn, graph, data, **settings)
     others = torch_peers(ours, peers.lightgcn, {"torch COO": peers.coo(graph), "torch CSR": peers.csr(graph)})
     others["PyG"], form = peers.pyg_lightgcn(graph, ours.config, ours.table.detach())
@@ -113,7 +113,7 @@ def lightgcn_row(graph: Graph, data: Interactions, *, repeats: int = 11, **setti
     )  # fmt: skip
 
 
-def xsimgcl_row(graph: Graph, data: Interactions, *, repeats: int = 11, **settings: Any) -> dict[str, Any]:
+def xsimgcl_row(graph: Graph, data: Interactions, *, repeats: int = 21, **settings: Any) -> dict[str, Any]:
     ours = OurStep(xsimgcl, graph, data, **{"num_layers": 2, **settings})
     others = torch_peers(ours, peers.xsimgcl, {"torch COO": peers.coo(graph)})
     return step_row(

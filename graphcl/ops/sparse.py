@@ -266,11 +266,15 @@ class SparseRows:
         return _Product.apply(self.whole, x, self.ids, 0.0, 0)
 
     def adjoint(self, grad: Tensor) -> Tensor:  # [n, d] -> [m, d]
-        """``self.T @ grad``, without building the transpose where that can be helped."""
+        """``self.T @ grad``, without building the transpose."""
         whole = self.whole
         if grad.device.type == "cpu" and whole._sorted and not torch.is_grad_enabled():
             return whole._rows_adjoint(grad, self.ids)
-        return self.T @ grad  # unsorted columns, another device, or a second derivative is asked for
+        # Unsorted columns, another device, or a second derivative is asked for: one row of grad an edge, added where it belongs.
+        some = whole.select(self.ids)
+        rows = torch.repeat_interleave(torch.arange(len(grad), device=grad.device), some.degrees())
+        sent = some.entries()[:, None].to(grad.dtype) * grad[rows]
+        return grad.new_zeros((self.shape[1], grad.shape[1])).index_add(0, some.col.long(), sent)
 
     def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
         """The rows of :meth:`Sparse.noisy`: noise depends on a row's number in the whole."""

@@ -129,6 +129,17 @@ def test_scaled_shares_the_pattern_and_its_transpose():
     check_operator(op, double(matrix))
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_adjoint_of_rows_by_kernel_and_by_scatter(enabled):
+    """The scatter is what other devices use."""
+    matrix = sparse.random_array((5, 7), density=0.5, rng=np.random.default_rng(1), format="csr")
+    op, ids = Sparse.from_scipy(matrix, dtype=torch.float64), torch.tensor([4, 0, 4])
+    grad = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.set_grad_enabled(enabled):
+        found = op.rows(ids).adjoint(grad)
+    np.testing.assert_allclose(found.numpy(), matrix.toarray()[ids].T @ grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
 def test_rows_of_rows_and_of_their_transpose():
     op = Sparse(*parts(PATTERN), left=LEFT, right=RIGHT)
     dense = scaled(PATTERN, LEFT, RIGHT)
