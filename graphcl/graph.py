@@ -60,10 +60,17 @@ class Graph:
         numbers = torch.arange(self.num_pairs, device=self.device)
         out = torch.empty(self.adj.nnz, dtype=torch.int64, device=self.device)
         out[upper] = numbers
-        lower = (~upper).nonzero()[
-            :, 0
-        ]  # (i, j) with j < i, ordered by i, then by j; by j, then by i, they stand as the pairs do
+        # (i, j) with j < i, ordered by i, then by j; by j, then by i, they stand as the pairs do
+        lower = (~upper).nonzero()[:, 0]
         out[lower[self.adj.col[lower].argsort(stable=True)]] = numbers
+        return out
+
+    @cached_property
+    def mirror(self) -> Tensor:  # [nnz] int64
+        """Position of the entry (j, i) for each entry (i, j) of ``adj``."""
+        ends = self.pair_of_entry.argsort(stable=True).view(-1, 2)
+        out = torch.empty_like(self.pair_of_entry)
+        out[ends[:, 0]], out[ends[:, 1]] = ends[:, 1], ends[:, 0]
         return out
 
     @property

@@ -112,6 +112,7 @@ def test_pairs_and_the_entries_that_belong_to_them():
     ends = torch.stack([rows, graph.adj.col.long()])
     assert torch.equal(graph.pairs[:, graph.pair_of_entry], ends.sort(0).values)
     assert torch.bincount(graph.pair_of_entry).tolist() == [2] * 9
+    assert torch.equal(ends[:, graph.mirror], ends.flip(0))
 
 
 @pytest.mark.parametrize("exponents", [(0.5, 0.5), (0.6, -0.1)])

@@ -56,22 +56,13 @@ def dropout_edges(graph: Graph, p: float, num_layers: int, rng: torch.Generator)
     op, adj = graph.ops[0], graph.adj
     if len(graph.ops) > 1 or not isinstance(op, Sparse) or op.values is not None:
         raise ValueError("dropout_edges needs a graph with one operator, a normalised pattern")
-    mirror = _mirror(graph)
 
     def dropped() -> Sparse:
         draws = uniform(draw_key(rng), torch.arange(adj.nnz, device=adj.col.device))[:, 0]
         values = (draws >= p).to(op.left.dtype) / (1 - p)
         there = Sparse(adj.rowptr, adj.col, adj.shape, values=values, left=op.left, right=op.right)
-        back = Sparse(adj.rowptr, adj.col, adj.shape, values=values[mirror], left=op.right, right=op.left, transpose=there)
+        back = Sparse(adj.rowptr, adj.col, adj.shape, values=values[graph.mirror], left=op.right, right=op.left, transpose=there)
         there._transpose = back
         return there
 
     return replace(graph, ops=tuple(dropped() for _ in range(num_layers)))
-
-
-def _mirror(graph: Graph) -> Tensor:
-    """[nnz] position of the entry (j, i) for each entry (i, j)."""
-    by_pair = graph.pair_of_entry.argsort(stable=True).view(-1, 2)
-    mirror = torch.empty_like(graph.pair_of_entry)
-    mirror[by_pair[:, 0]], mirror[by_pair[:, 1]] = by_pair[:, 1], by_pair[:, 0]
-    return mirror
