@@ -113,7 +113,7 @@ def run(
     phase: Phase,
     plan: Plan,
     config: Any,
-    directory: Path,
+    directory: Path | None,
     *,
     epochs: int,
     name: str = "",  # of the phase, where a run has two
@@ -122,15 +122,16 @@ def run(
 ) -> Phase:
     """Trains to the end or until patience is spent, then restores the best weights.
 
-    A checkpoint and a line of metrics are written after every evaluated epoch, at its end.
+    A checkpoint and a line of metrics are written after every evaluated epoch, at its end; without ``directory`` nothing is.
     """
-    log = directory / "metrics.jsonl"
-    saved = directory / f"checkpoint{name}.safetensors"
-    if saved.exists():
-        restore(phase, saved)
+    if directory is not None:
+        log, saved = directory / "metrics.jsonl", directory / f"checkpoint{name}.safetensors"
+        if saved.exists():
+            restore(phase, saved)
     started = phase.progress
     if not started.finished:  # else the lines that follow are another phase's
-        rundir.keep_lines(log, started.lines)
+        if directory is not None:
+            rundir.keep_lines(log, started.lines)
         key = check_selection(config.select)
         on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
         for epoch in fit(
@@ -157,7 +158,7 @@ def run(
             if name:
                 line["phase"] = name.strip("-")
             phase.progress = replace(p, lines=p.lines + due, finished=stop)
-            if due:
+            if due and directory is not None:
                 rundir.append_line(log, line)
                 save(phase, saved)
             if observe is not None:

@@ -91,9 +91,7 @@ def train(
     module = find(recipe)
     made, key = load_data(data, protocol, **(options or {}))
     key = preset or key
-    found = vars(module).get("PRESETS", {}).get(key, {})
-    named = {"select": "mrr@10"} if protocol == "recbole" and "select" in module.Config.__dataclass_fields__ else {}
-    chosen, sources = configure(module, {"protocol": named, "preset": found, "config": config or {}, "set": changes})
+    chosen, sources = configure(module, {**defaults(module, protocol, key), "config": config or {}, "set": changes})
     plan = protocols.plan(made, protocol)
     about = {
         "format": rundir.FORMAT,
@@ -131,6 +129,12 @@ def train(
     else:
         outcome = _train_model(module, chosen, made, first, plan, directory, seed, device, observe, progress)
     return _finish(directory, about, outcome, loaded, progress)
+
+
+def defaults(module: ModuleType, protocol: str, preset: str | None) -> dict[str, Mapping[str, Any]]:
+    """The layers of settings under what a user gives: the protocol's, then the recipe's for a data set."""
+    named = {"select": "mrr@10"} if protocol == "recbole" and "select" in module.Config.__dataclass_fields__ else {}
+    return {"protocol": named, "preset": vars(module).get("PRESETS", {}).get(preset, {})}
 
 
 class _Outcome(NamedTuple):

@@ -18,7 +18,7 @@ import pytest
 from safetensors import safe_open
 
 import graphcl
-from graphcl import bench, cli, rundir, runs
+from graphcl import bench, cli, rundir, runs, tune
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
 
 SMALL = "--set dim=4 --set batch_size=128 --set learning_rate=0.02 --set evaluate_every=1 --epochs 2"
@@ -80,7 +80,7 @@ def test_help_takes_less_than_a_second():
     done = subprocess.run([sys.executable, "-m", "graphcl.cli", "--help"], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
-    for verb in ("train", "evaluate", "recommend", "similar", "embed", "compare", "recipes", "bench", "data"):
+    for verb in ("train", "evaluate", "recommend", "similar", "embed", "compare", "recipes", "bench", "tune", "data"):
         assert re.search(rf"^  {verb} ", done.stdout, re.M)
 
 
@@ -251,6 +251,46 @@ def test_compare(graphcl_, run, here):
     assert out.splitlines()[2].split()[2:] == ["0.0000", "[+0.0000,", "+0.0000]"]
 
 
+def test_tune_prints_settings_and_the_command_that_trains_with_them(graphcl_, here):
+    line = f"tune lightgcn toy.csv --split random {SMALL.replace('--set learning_rate=0.02', '')} --trials 2 --seed 3 --space eps=1:2"
+    code, _, err = graphcl_(line)
+    assert code == 2
+    assert "unknown setting 'eps' of lightgcn" in one_line(err)
+    line = line.replace("eps=1:2", "num_layers=1,2") + " --metric recall@10 --protocol refit"
+    code, out, err = graphcl_(line)
+    assert code == 0
+    assert [told.split()[:2] for told in err.splitlines()] == [["trial", "1/2"], ["trial", "2/2"]]
+    best = json.loads(Path("runs/tune-lightgcn-toy/best.json").read_text())
+    shown = out.splitlines()
+    assert shown[0].startswith(f"Best of 2 trials, validation recall@10 {best['score']:.4f}: learning_rate=")
+    assert best["settings"]["dim"] == 4
+    assert best["settings"]["num_layers"] in (1, 2)
+    # The command, as it is printed, finds the same validation score at the same epoch.
+    command = shown[-1].removeprefix("Train with them: graphcl ")
+    assert "--split random" in command
+    code, out, _ = graphcl_(command + " --no-floor --out run --json")
+    result = json.loads(out)
+    assert (code, result["best_epoch"], result["seed"], result["protocol"]) == (0, best["best_epoch"], 3, "refit")
+    scores = [json.loads(row)["valid"]["recall@10"] for row in Path("run/metrics.jsonl").read_text().splitlines()[:2]]
+    assert max(scores) == best["score"]
+    # Once more: nothing is left to do.
+    code, out, err = graphcl_(line + " --json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {**best, "path": "runs/tune-lightgcn-toy", "command": f"graphcl {command}"}
+
+
+def test_an_interrupted_search_goes_on(graphcl_, here, monkeypatch):
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tune, "_score", cut)
+        code, out, err = graphcl_("tune itemknn toy.csv --trials 2")
+    assert (code, out, err) == (130, "", "graphcl: interrupted; the same command goes on\n")
+    code, out, _ = graphcl_("tune itemknn toy.csv --trials 2")
+    assert (code, out.splitlines()[0].startswith("Best of 2 trials")) == (0, True)
+
+
 def test_recipes(graphcl_):
     code, out, _ = graphcl_("recipes --json")
     found = json.loads(out)
@@ -338,6 +378,14 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("evaluate .", "is not a complete run: config.json is missing"),
         ("compare RUN", "compare needs two runs or more"),
         ("compare RUN RUN --metric ndgc@20", "did you mean 'ndcg'?"),
+        ("tune itemknn toy.csv", "Missing option '--trials'"),
+        ("tune itemknn toy.csv --trials 0", "trials must be 1 or more, got 0"),
+        ("tune itemknn toy.csv --trials 2 --protocol as-published", "protocol 'as-published' has none"),
+        ("tune itemknn toy.csv --trials 2 --space shrink", "--space takes KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=a,b,c"),
+        ("tune itemknn toy.csv --trials 2 --space shrink=3:1", "the range of 'shrink' must go from low to high"),
+        ("tune itemknn toy.csv --trials 2 --set timeout=3", "--set is for settings of the recipe, and 'timeout' is none"),
+        ("tune itemknn nope.csv --trials 2", "nope.csv: no such file"),
+        ("tune popular toy.csv --trials 2", "nothing of popular is left to search"),
         ("recommend RUN", "Missing option '--out'"),
         ("recommend RUN --out r.xls", "--out must end in .parquet, .csv or .jsonl, got 'r.xls'"),
         ("recommend RUN --out r.csv --k 0", "k must be at least 1, got 0"),

@@ -17,6 +17,7 @@ from graphcl.cli import show
 from graphcl.cli.data import app as data_verbs
 from graphcl.cli.options import (
     DataArg,
+    Device,
     Format,
     ItemCol,
     Json,
@@ -28,14 +29,18 @@ from graphcl.cli.options import (
     SplitSeed,
     TimeCol,
     UserCol,
+    assignments,
     given,
+    torch_device,
 )
+from graphcl.cli.tune import tune
 
 app = typer.Typer(
     help="Contrastive learning on graphs and in recommendation.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 app.add_typer(data_verbs, name="data")
+app.command()(tune)
 
 # Click's UsageError; typer holds click in different places from version to version.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -99,7 +104,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="At most so many.")] = None,
     seed: int = 0,
     out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one under runs/.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     protocol: Annotated[str, typer.Option(help="valid, refit, lightgcnpp, recbole, sslrec, as-published or all.")] = "valid",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     floor: Annotated[bool, typer.Option(help="Also measure the parameter-free baselines.")] = True,
@@ -123,9 +128,7 @@ def train(
         format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
         min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
     )  # fmt: skip
-    settings = dict(_assignment(text) for text in changes or [])
-    for key in settings.keys() & inspect.signature(runs.train).parameters.keys():
-        raise ValueError(f"--set is for settings of the recipe, and {key!r} is none; see graphcl train --help")
+    settings = assignments(changes, reserved=inspect.signature(runs.train).parameters, verb="train")
     if epochs is not None:
         settings["epochs"] = str(epochs)
     if not as_json and data == "ml-100k":
@@ -134,7 +137,7 @@ def train(
         where: list[Path] = []
         try:
             run = runs.train(
-                recipe, data, out=out, seed=seed, protocol=protocol, device=_device(device), resume=resume,
+                recipe, data, out=out, seed=seed, protocol=protocol, device=torch_device(device), resume=resume,
                 config=_settings_file(config, recipe), options=options, observe=observe, progress=progress,
                 on_start=where.append, **settings,
             )  # fmt: skip
@@ -160,13 +163,6 @@ def train(
     print(f"Run: {run.path}")
 
 
-def _assignment(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
-    return key.strip(), value.strip()
-
-
 def _settings_file(path: Path | None, recipe: str) -> dict[str, Any]:
     """Settings in a JSON file: a flat object, or a run's config.json (of the same recipe)."""
     if path is None:
@@ -183,16 +179,6 @@ def _settings_file(path: Path | None, recipe: str) -> dict[str, Any]:
     if settings is not found and found.get("recipe") != recipe:
         raise ValueError(f"{path} holds settings of {found.get('recipe')!r}, not of {recipe!r}")
     return settings
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ("auto", "cpu") and not name.startswith("cuda"):
-        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device here")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _citation(name: str) -> str:

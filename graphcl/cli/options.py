@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
 DataArg = Annotated[str, typer.Argument(metavar="DATA", help="A registered data set, or a file or folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Format = Annotated[str | None, typer.Option(help="Format of the file, where it can't be told.")]
 UserCol = Annotated[str | None, typer.Option(help="Column of users.")]
 ItemCol = Annotated[str | None, typer.Option(help="Column of items.")]
@@ -24,3 +26,28 @@ SplitSeed = Annotated[int | None, typer.Option(help="Seed of the split; --seed n
 def given(**options: Any) -> dict[str, Any]:
     """Those that were given."""
     return {key: value for key, value in options.items() if value is not None}
+
+
+def assignments(texts: list[str] | None, *, reserved: Container[str], verb: str) -> dict[str, Any]:
+    """The settings of ``--set KEY=VALUE``, but not the ``reserved`` names, which are arguments and no settings."""
+    found = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+        if key in reserved:
+            raise ValueError(f"--set is for settings of the recipe, and {key!r} is none; see graphcl {verb} --help")
+        found[key] = value.strip()
+    return found
+
+
+def torch_device(name: str) -> str:
+    """What ``--device`` means on this machine."""
+    import torch
+
+    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device here")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

@@ -37,6 +37,7 @@ class Config:
 
 
 PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {"l2": (10.0, 5000.0, "log")}
 
 
 class Ease:

@@ -40,6 +40,7 @@ class Config:
 
 
 PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {"factors": (32, 512, "log"), "alpha": (0.0, 1.0)}
 
 
 class GraphFilters:

@@ -41,6 +41,7 @@ PRESETS: dict[str, dict] = {
     "general/gowalla": {"neighbours": 100, "shrink": 50.0},
     "general/yelp2018": {"neighbours": 500, "shrink": 10.0},
 }
+SPACE: dict[str, tuple | list] = {"neighbours": (10, 1000, "log"), "shrink": (0.0, 100.0)}
 
 
 class ItemNeighbours:

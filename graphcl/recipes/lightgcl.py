@@ -45,6 +45,15 @@ class Config(Training):
 
 
 PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {
+    "learning_rate": (5e-4, 1e-2, "log"),
+    "num_layers": (1, 3),
+    "rank": (3, 50, "log"),
+    "weight": (1e-3, 1.0, "log"),
+    "temperature": (0.1, 2.0, "log"),
+    "decay": (1e-8, 1e-5, "log"),
+    "dropout": (0.0, 0.3),
+}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:

@@ -68,6 +68,14 @@ class Config(Training):
 
 
 PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {
+    "learning_rate": (5e-4, 1e-2, "log"),
+    "num_layers": (1, 3),
+    "weight": (1e-8, 1e-4, "log"),
+    "temperature": (0.1, 10.0, "log"),
+    "decay": (1e-6, 1e-3, "log"),
+    "dropout": (0.0, 0.5),
+}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:

@@ -32,6 +32,7 @@ class Config(Training):
 
 
 PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {"learning_rate": (5e-4, 1e-2, "log"), "num_layers": (1, 4), "decay": (1e-6, 1e-2, "log")}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:

@@ -36,6 +36,14 @@ PRESETS: dict[str, dict] = {
     "general/yelp2018": {"gamma": 0.1},
     "general/ml-1m": {"alpha": 0.5, "beta": 0.0, "gamma": 0.0},
 }
+SPACE: dict[str, tuple | list] = {
+    "learning_rate": (5e-4, 1e-2, "log"),
+    "num_layers": (1, 4),
+    "alpha": (0.3, 0.7),
+    "beta": (-0.3, 0.3),
+    "gamma": (0.0, 0.5),
+    "decay": (1e-6, 1e-2, "log"),
+}
 
 
 def inputs(config: Config, data: Interactions) -> Graph:

@@ -24,6 +24,7 @@ class Config:
 
 
 PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {}
 
 
 class Popular:

@@ -39,6 +39,14 @@ class Config(Training):
 
 
 PRESETS: dict[str, dict] = {"general/amazon-book": {"weight": 0.5}}
+SPACE: dict[str, tuple | list] = {
+    "learning_rate": (5e-4, 1e-2, "log"),
+    "num_layers": (1, 4),
+    "fraction": (0.05, 0.5),
+    "weight": (5e-3, 1.0, "log"),
+    "temperature": (0.1, 1.0, "log"),
+    "decay": (1e-6, 1e-2, "log"),
+}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:

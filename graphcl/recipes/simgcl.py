@@ -34,6 +34,14 @@ class Config(Training):
 
 
 PRESETS: dict[str, dict] = {"general/amazon-book": {"weight": 2.0}}
+SPACE: dict[str, tuple | list] = {
+    "learning_rate": (5e-4, 1e-2, "log"),
+    "num_layers": (1, 4),
+    "eps": (0.01, 0.5, "log"),
+    "weight": (5e-3, 2.0, "log"),
+    "temperature": (0.05, 0.5, "log"),
+    "decay": (1e-6, 1e-2, "log"),
+}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:

@@ -49,6 +49,14 @@ PRESETS: dict[str, dict] = {
         "patience": 6,
     },
 }
+SPACE: dict[str, tuple | list] = {
+    "learning_rate": (5e-4, 1e-2, "log"),
+    "num_layers": (1, 4),  # the contrast's layer stays at 1, which all of these have
+    "eps": (0.01, 0.5, "log"),
+    "weight": (5e-3, 1.0, "log"),
+    "temperature": (0.05, 0.5, "log"),
+    "decay": (1e-6, 1e-2, "log"),
+}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:

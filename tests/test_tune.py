@@ -1,0 +1,302 @@
+"""Settings searched on validation: what is scored, what is seen, and how a study goes on."""
+
+import json
+import statistics
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import optuna
+import pandas as pd
+import pytest
+
+import graphcl
+from graphcl import phase as phases
+from graphcl import runs, tune
+from graphcl.data import protocol as protocols
+from graphcl.recipes import itemknn
+from tests.toy import toy_frame
+
+SMALL = {"dim": 4, "batch_size": 128, "evaluate_every": 1, "epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return runs.load_data(toy_frame())[0]
+
+
+def untimed(tuned):
+    return tuned.trials.drop(columns="seconds")
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_is_the_argmax_of_settings_trained_one_by_one(made, tmp_path):
+    tuned = tune.tune("lightgcn", made, trials=4, out=tmp_path / "study", seed=3, metric="recall@10", **SMALL)
+    searched = ["learning_rate", "num_layers", "decay"]
+    scores = []
+    for number, row in tuned.trials.iterrows():
+        run = graphcl.train(
+            "lightgcn", made, out=tmp_path / str(number), seed=3, select="recall@10", **SMALL, **row[searched].to_dict()
+        )
+        assert row["score"] == run.result["metrics"]["valid"]["recall@10"]
+        assert row["best_epoch"] == run.result["best_epoch"]
+        scores.append(row["score"])
+    assert len(set(scores)) > 2
+    best = scores.index(max(scores))
+    assert (tuned.best["trial"], tuned.best["score"], tuned.best["trials"]) == (best, scores[best], 4)
+    # The settings that were written are all of them, and train as they are.
+    written = json.loads((tmp_path / "study" / "best.json").read_text())
+    assert written["settings"] == graphcl.load(tmp_path / str(best)).config["settings"]
+    assert pd.read_csv(tmp_path / "study" / "trials.csv")["score"].tolist() == scores
+
+
+def test_a_closed_form_is_searched_too(made, tmp_path):
+    tuned = tune.tune("itemknn", made, trials=6, out=tmp_path, metric="hr@7", space={"neighbours": [1, 5, 30]}, shrink=2)
+    plan = protocols.plan(made)
+    for _, row in tuned.trials.iterrows():
+        scorer = itemknn.build(itemknn.Config(row["neighbours"], 2.0), plan.train)
+        assert row["score"] == phases.select_report(scorer, plan, "hr@7").means["hr@7"]
+    assert tuned.best["score"] == tuned.trials["score"].max()
+    assert tuned.best["settings"] == {"neighbours": tuned.trials["neighbours"][tuned.trials["score"].idxmax()], "shrink": 2.0}
+
+
+def test_the_first_trial_is_the_recipe_as_it_stands(made, tmp_path, monkeypatch):
+    """With its preset, where there is one, as far as the space holds it."""
+    named = replace(made, name="toyset", citation="Nobody, 1999")
+    monkeypatch.setitem(itemknn.PRESETS, "general/toyset", {"neighbours": 12})
+    tuned = tune.tune("itemknn", named, trials=2, out=tmp_path, space={"shrink": (20.0, 30.0)})
+    assert tuned.trials["neighbours"][0] == 12
+    assert 20 <= tuned.trials["shrink"][0] <= 30
+    assert tuned.trials["neighbours"][1] != 12
+
+
+# --- what a trial sees ------------------------------------------------------------------------------------------------------
+
+
+class Poison:
+    """A test part that nobody may look at."""
+
+    def __getattribute__(self, name):
+        raise AssertionError(f"the test part's {name} was read")
+
+
+@pytest.mark.parametrize("protocol", ["valid", "refit", "lightgcnpp", "sslrec"])
+def test_the_test_part_is_never_seen(made, tmp_path, protocol):
+    with pytest.raises(AssertionError, match="the test part's"):
+        graphcl.train("itemknn", replace(made, test=Poison()), out=tmp_path / "run", protocol=protocol)
+    tuned = tune.tune("itemknn", replace(made, test=Poison()), trials=2, out=tmp_path / "poisoned", protocol=protocol)
+    clean = tune.tune("itemknn", made, trials=2, out=tmp_path / "clean", protocol=protocol)
+    pd.testing.assert_frame_equal(untimed(tuned), untimed(clean))
+
+
+def test_training_never_sees_the_test_part_either(made, tmp_path):
+    tuned = tune.tune("lightgcn", replace(made, test=Poison()), trials=1, out=tmp_path, **SMALL)
+    assert tuned.trials["outcome"].tolist() == ["complete"]
+
+
+def test_no_weights_are_kept(made, tmp_path):
+    tune.tune("lightgcn", made, trials=1, out=tmp_path / "study", **SMALL)
+    assert {path.name for path in (tmp_path / "study").iterdir()} == {"study.db", "lock", "trials.csv", "best.json"}
+
+
+# --- how trials end ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_below_the_median_of_its_epoch_is_cut_off(made, tmp_path, monkeypatch):
+    """The median is over complete trials alone, and of what each scored at the same epoch."""
+    curves = [[0.2, 0.4, 0.6], [0.1, 0.3, 0.2], [0.3, 0.2, 0.1], [0.1, 0.4, 0.5], [0.1, 0.4, 0.45]]
+    monkeypatch.setattr(phases, "select_report", lambda *_: SimpleNamespace(means={"ndcg@20": next(left)}))
+    monkeypatch.setattr(tune, "_STARTUP", 2)
+    monkeypatch.setattr(tune, "_WARMUP", 2)
+
+    complete, wanted = [], []
+    for curve in curves:
+        ends = [
+            epoch
+            for epoch in (2, 3)
+            if len(complete) >= 2 and max(curve[:epoch]) < statistics.median(c[epoch - 1] for c in complete)
+        ]
+        wanted.append(("pruned", ends[0], max(curve[: ends[0]])) if ends else ("complete", 3, max(curve)))
+        if not ends:
+            complete.append(curve)
+        else:
+            del curve[ends[0] :]  # what is not asked for
+    assert [epoch for outcome, epoch, _ in wanted if outcome == "pruned"] == [2, 3]
+    left = iter([score for curve in curves for score in curve])
+    tuned = tune.tune("lightgcn", made, trials=5, out=tmp_path / "pruned", **SMALL)
+    assert list(tuned.trials[["outcome", "epochs", "score"]].itertuples(index=False, name=None)) == wanted
+    assert (tuned.best["trial"], tuned.best["score"]) == (0, 0.6)
+
+    left = iter([0.1 * n for n in range(15, 0, -1)])
+    whole = tune.tune("lightgcn", made, trials=5, out=tmp_path / "whole", prune=False, **SMALL)
+    assert whole.trials["outcome"].tolist() == ["complete"] * 5
+
+
+def test_trials_that_diverge_or_are_refused_count_and_are_told(made, tmp_path):
+    space = {"learning_rate": [0.01, 1e30], "num_layers": [1, 2]}
+    tuned = tune.tune("lightgcn", made, trials=6, out=tmp_path / "diverged", space=space, **SMALL)
+    diverged = tuned.trials["learning_rate"] == 1e30
+    assert 0 < diverged.sum() < 6
+    assert (tuned.trials["outcome"] == diverged.map({True: "diverged", False: "complete"})).all()
+    assert tuned.trials["error"][diverged].str.contains("no longer finite").all()
+    assert tuned.best["settings"]["learning_rate"] == 0.01
+
+    with pytest.raises(ValueError, match="no trial came to an end; of the last one: neighbours must be at least 1"):
+        tune.tune("itemknn", made, trials=2, out=tmp_path / "refused", space={"neighbours": [0, -1]})
+    table = pd.read_csv(tmp_path / "refused" / "trials.csv")
+    assert table["outcome"].tolist() == ["refused"] * 2
+    assert not (tmp_path / "refused" / "best.json").exists()
+
+
+def test_no_trial_begins_after_the_time(made, tmp_path):
+    told = []
+
+    def slow(tuned, trial):
+        told.append((len(tuned.trials), trial["number"], trial["outcome"]))
+        time.sleep(0.3)
+
+    tuned = tune.tune("itemknn", made, trials=5, out=tmp_path, timeout=0.2, on_trial=slow)
+    assert len(tuned.trials) == 1
+    assert told == [(1, 0, "complete")]
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch):
+    """Beyond the ten trials that are drawn at random; cut off in the first trial, by Ctrl-C, by kill, and by asking for fewer."""
+    whole = tune.tune("itemknn", made, trials=14, out=tmp_path / "whole", seed=5)
+    out = tmp_path / "parts"
+    for some in (0, 4):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(tune, "_score", interrupted_after(some))
+            tune.tune("itemknn", made, trials=14, out=out, seed=5)
+    assert len(tune.tune("itemknn", made, trials=6, out=out, seed=5).trials) == 6
+    study(out).ask()  # a process that was killed leaves a trial running
+    parts = tune.tune("itemknn", made, trials=14, out=out, seed=5)
+    pd.testing.assert_frame_equal(untimed(parts), untimed(whole))
+    assert parts.best == whole.best
+    assert whole.trials["shrink"].nunique() == 14
+    states = [trial.state for trial in study(out).trials]
+    assert (states.count(optuna.trial.TrialState.FAIL), len(states)) == (3, 17)
+
+    # A finished study is returned as it is; another seed draws others.
+    again = tune.tune("itemknn", made, trials=3, out=out, seed=5)
+    pd.testing.assert_frame_equal(again.trials, parts.trials)
+    other = tune.tune("itemknn", made, trials=3, out=tmp_path / "other", seed=6)
+    assert other.trials["shrink"][1] != whole.trials["shrink"][1]
+
+
+def study(out):
+    return optuna.load_study(study_name="tune", storage=f"sqlite:///{out / 'study.db'}")
+
+
+def interrupted_after(some, score=tune._score):
+    left = iter(range(some))
+
+    def cut(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    return cut
+
+
+def test_each_trial_stands_in_the_database_with_what_made_it(made, tmp_path):
+    tuned = tune.tune("itemknn", made, trials=2, out=tmp_path, seed=7)
+    kept = study(tmp_path)
+    assert kept.user_attrs["about"]["recipe"] == "itemknn"
+    for trial, (_, row) in zip(kept.trials, tuned.trials.iterrows(), strict=True):
+        assert trial.value == trial.user_attrs["score"] == row["score"]
+        assert trial.user_attrs["seed"] == 7
+        assert trial.params == {"neighbours": row["neighbours"], "shrink": row["shrink"]}
+
+
+def test_a_study_of_something_else_is_refused(made, tmp_path):
+    def again(*, recipe="itemknn", data=made, **more):
+        return tune.tune(recipe, data, **{"trials": 1, "out": tmp_path, **more})
+
+    again()
+    before = (tmp_path / "best.json").read_bytes()
+    other = runs.load_data(toy_frame(seed=1))[0]
+    for told, what in {
+        "holds a study with recipe 'itemknn', not 'ease'": {"recipe": "ease"},
+        "was tuned on other data than 'interactions' as it is now": {"data": other},
+        r"another space \(neighbours \[10, 1000, 'log'\] -> \[1, 9\]\)": {"space": {"neighbours": (1, 9)}},
+        r"another space \(shrink \[0.0, 100.0\] -> None\)": {"shrink": 3},
+        "holds a study with metric 'ndcg@20', not 'recall@20'": {"metric": "recall@20"},
+        "holds a study with protocol 'valid', not 'refit'": {"protocol": "refit"},
+        "holds a study with seed 0, not 1": {"seed": 1},
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            again(**what)
+    assert (tmp_path / "best.json").read_bytes() == before
+
+
+def test_a_directory_of_something_else_is_refused(made, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="exists and holds no study"):
+        tune.tune("itemknn", made, trials=1, out=tmp_path)
+    with pytest.raises(ValueError, match="exists and holds no study"):
+        tune.tune("itemknn", made, trials=1, out=tmp_path / "notes.txt")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "study.db").write_text("this is no database" * 100)
+    with pytest.raises(ValueError, match=r"study\.db can't be read as a study"):
+        tune.tune("itemknn", made, trials=1, out=broken)
+    with tune._alone(broken), pytest.raises(ValueError, match="is being tuned by another process"):
+        tune.tune("itemknn", made, trials=1, out=broken)
+
+
+def test_optuna_is_left_as_talkative_as_it_was(made, tmp_path, capfd):
+    before = optuna.logging.get_verbosity()
+    tune.tune("itemknn", made, trials=1, out=tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert optuna.logging.get_verbosity() == before
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "told"),
+    [
+        ("itemknn", {"trials": 0}, "trials must be 1 or more, got 0"),
+        ("itemknn", {"timeout": 0}, "timeout must be above 0 seconds, got 0"),
+        ("itemknn", {"protocol": "as-published"}, "tuning is on validation alone, and protocol 'as-published' has none"),
+        ("itemknn", {"protocol": "all"}, "protocol 'all' has none"),
+        ("itemknn", {"protocol": "vaild"}, "unknown protocol 'vaild'; did you mean 'valid'"),
+        ("itemnn", {}, "unknown recipe 'itemnn'; did you mean 'itemknn'"),
+        ("popular", {}, "nothing of popular is left to search"),
+        ("itemknn", {"shrink": 1, "neighbours": 3}, "nothing of itemknn is left to search"),
+        ("itemknn", {"shrnk": 1}, "unknown setting 'shrnk' of itemknn; did you mean 'shrink'"),
+        ("itemknn", {"shrink": 1, "space": {"shrink": (1, 2)}}, "setting 'shrink' is both fixed and searched"),
+        ("itemknn", {"space": {"shrnk": (1, 2)}}, "unknown setting 'shrnk'"),
+        ("itemknn", {"metric": "coverage@20"}, "cannot select on 'coverage@20'"),
+        ("itemknn", {"metric": "ndgc@20"}, "no metric is called 'ndgc'"),
+        ("lightgcn", {"metric": "ndcg@10", "select": "ndcg@20"}, "give the metric or the setting 'select', not both"),
+        ("lightgcn", {"space": {"select": ["ndcg@10", "ndcg@20"]}}, "'select' is what trials are scored by"),
+        ("lightgcn", {"epochs": 0}, "tuning needs an epoch or more"),
+        ("lightgcn", {"patience": -1}, "setting 'patience' must be 0 or more"),
+    ],
+)
+def test_what_cannot_be_tuned_leaves_nothing_behind(made, tmp_path, recipe, more, told):
+    with pytest.raises(ValueError, match=told):
+        tune.tune(recipe, made, **{"trials": 1, "out": tmp_path / "study", **more})
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_split_without_validation(made, tmp_path):
+    with pytest.raises(ValueError, match="chooses the epoch on validation, and there is no such part"):
+        tune.tune("itemknn", replace(made, valid=None), trials=1, out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_without_optuna_the_extra_is_named(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"tuning needs Optuna: pip install 'graphcl\[tune\]'"):
+        tune.tune("itemknn", made, trials=1)
