@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ def tune(
         settings["epochs"] = str(epochs)
     ranges = dict(parse(text) for text in space or [])
 
-    def tell(tuned: tuning.Tuned | None, trial: dict[str, Any]) -> None:
+    def tell(tuned: tuning.Tuned | None, trial: Mapping[str, Any]) -> None:
         score = f"{trial['score']:.4f}" if trial["outcome"] == "complete" else trial["outcome"]
         best = "" if tuned is None else f", best {tuned.best['score']:.4f}"
         print(f"trial {trial['number'] + 1}/{trials} {score}{best}: {_shown(trial['params'])}", file=sys.stderr, flush=True)
