@@ -1,9 +1,8 @@
-"""Benchmarks: the parameter-free floor, paired comparisons, and configurations run over their seeds."""
+"""Benchmarks: the parameter-free floor, and configurations run over their seeds."""
 
 from __future__ import annotations
 
 import datetime
-import inspect
 import json
 import resource
 import runpy
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from graphcl import phase as phases
 from graphcl import rundir, runs
@@ -23,7 +21,6 @@ from graphcl.data import protocol as protocols
 from graphcl.data.nearest import nearest
 from graphcl.data.split import Split
 from graphcl.interactions import Interactions, Vocabulary
-from graphcl.metrics import parse
 from graphcl.recipes.configure import configure, find
 from graphcl.run import Run
 from graphcl.streams import Streams
@@ -36,7 +33,6 @@ PROGRAMS = (
     "breakdown",
     "scale",
 )  # benchmarks/NAME.py, each with a main(root); the rest are configurations
-_RESAMPLED = 2**22  # values that a bootstrap holds at a time
 _QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
 
 
@@ -88,50 +84,6 @@ def popular_part(made: Split, num_items: int) -> Split:
     train = part(made.train)
     assert train is not None
     return replace(made, train=train, valid=part(made.valid), test=part(made.test))
-
-
-def compare(compared: Sequence[Run], metric: str = "ndcg@20", *, samples: int = 9999, seed: int = 0) -> list[dict[str, Any]]:
-    """Each run's mean and its difference to the first run's, with a 95 % paired bootstrap interval over users.
-
-    Raises:
-        ValueError: fewer than two runs, different data, or a metric that the runs hold no values of for each user.
-    """
-    from scipy.stats import bootstrap
-
-    named = "rng" if "rng" in inspect.signature(bootstrap).parameters else "random_state"  # before SciPy 1.15
-    if len(compared) < 2:
-        raise ValueError("compare needs two runs or more")
-    key = parse(metric).key
-    columns = []
-    for run in compared:
-        path = run.path / "per_user.parquet"
-        if run.config["fingerprint"] != compared[0].config["fingerprint"]:
-            raise ValueError(f"{run.path} and {compared[0].path} were not evaluated on the same data and split")
-        if not path.exists():
-            raise ValueError(f"{run.path} holds no metrics for each user")
-        frame = pd.read_parquet(path).set_index("user")
-        if key not in frame:
-            raise ValueError(f"{run.path} holds no {key!r} for each user{nearest(key, frame.columns)}")
-        columns.append(frame[key])
-    values = pd.concat(columns, axis=1, join="inner").dropna().to_numpy()
-    rows = []
-    for number, run in enumerate(compared):
-        difference = values[:, number] - values[:, 0]
-        interval = (float(difference[0]), float(difference[0]))  # where all users differ by the same
-        if np.ptp(difference) > 0:
-            # The difference of each user is resampled: pairs stay together. A few samples at a time, for memory.
-            found = bootstrap(
-                (difference,), np.mean, n_resamples=samples, batch=max(1, _RESAMPLED // len(difference)), method="percentile",
-                **{named: np.random.default_rng(seed)},
-            )  # fmt: skip
-            interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
-        rows.append(
-            {
-                "run": str(run.path), "recipe": run.config["recipe"], "metric": key, "users": len(values),
-                "mean": float(values[:, number].mean()), "difference": float(difference.mean()), "interval": interval,
-            }
-        )  # fmt: skip
-    return rows
 
 
 def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> dict[str, Any]:

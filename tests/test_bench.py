@@ -1,17 +1,13 @@
-"""Benchmarks: the floor, paired comparisons, configurations over seeds."""
+"""Benchmarks: the floor, configurations over seeds."""
 
 import json
 import sys
-import tracemalloc
-from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
 
 import graphcl
 from graphcl import bench, runs
-from tests.toy import NUM_USERS, toy_csv
+from tests.toy import toy_csv
 
 SMALL = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "epochs": 2, "evaluate_every": 1}
 
@@ -64,86 +60,6 @@ def test_what_is_slow_is_left_to_be_asked_for(made, monkeypatch):
     assert bench.skipped(made) == []
     monkeypatch.setattr(bench, "_QUICK_ITEMS", 10)
     assert bench.skipped(made) == ["ease", "gfcf"]
-
-
-# --- compare ----------------------------------------------------------------------------------------------------------------
-
-
-def evaluated(path, values, fingerprint="f", **more):
-    """A run as compare sees it."""
-    path.mkdir()
-    users = [f"{n:03d}" for n in range(len(values))]
-    pd.DataFrame({"user": users, "ndcg@20": values, **more}).to_parquet(path / "per_user.parquet")
-    return SimpleNamespace(path=path, config={"fingerprint": fingerprint, "recipe": path.name})
-
-
-def test_the_interval_is_that_of_a_bootstrap_over_users(tmp_path):
-    rng = np.random.default_rng(0)
-    first = rng.random(200)
-    second = np.clip(first + rng.normal(0.03, 0.1, 200), 0, 1)
-    one, two = bench.compare([evaluated(tmp_path / "a", first), evaluated(tmp_path / "b", second)])
-    assert (one["difference"], one["interval"]) == (0, (0, 0))
-    assert (two["recipe"], two["metric"], two["users"]) == ("b", "ndcg@20", 200)
-    assert two["mean"] == pytest.approx(second.mean())
-    assert two["difference"] == pytest.approx((second - first).mean())
-    # Users are drawn with replacement; a user's two values stay together.
-    drawn = rng.integers(0, 200, size=(20_000, 200))
-    low, high = np.percentile((second - first)[drawn].mean(1), [2.5, 97.5])
-    assert two["interval"] == pytest.approx((low, high), abs=1e-3)
-    again = bench.compare([evaluated(tmp_path / "c", first), evaluated(tmp_path / "d", second)])
-    assert again[1]["interval"] == two["interval"]
-
-
-def test_users_are_matched_by_id(tmp_path):
-    values = np.random.default_rng(1).random(30)
-    run, shuffled = evaluated(tmp_path / "a", values), evaluated(tmp_path / "b", values)
-    frame = pd.read_parquet(shuffled.path / "per_user.parquet")
-    frame.sample(frac=1, random_state=0).to_parquet(shuffled.path / "per_user.parquet")
-    row = bench.compare([run, shuffled])[1]
-    assert (row["difference"], row["interval"]) == (0, (0, 0))
-
-
-def test_a_difference_that_is_the_same_for_all_is_its_own_interval(tmp_path):
-    """It once had an interval around 0."""
-    row = bench.compare([evaluated(tmp_path / "a", np.full(9, 0.25)), evaluated(tmp_path / "b", np.full(9, 0.5))])[1]
-    assert (row["difference"], row["interval"]) == (0.25, (0.25, 0.25))
-
-
-def test_a_bootstrap_over_many_users_takes_little_memory(tmp_path, monkeypatch):
-    """All samples at once were 2.4 GB for Gowalla's users, twice."""
-    monkeypatch.setattr(bench, "_RESAMPLED", 2**14)
-    rng = np.random.default_rng(0)
-    both = [evaluated(tmp_path / name, rng.random(5_000)) for name in "ab"]
-    tracemalloc.start()
-    row = bench.compare(both, samples=500)[1]
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert row["interval"][0] < row["difference"] < row["interval"][1]
-    assert peak < 500 * 5_000 * 8 / 4
-
-
-def test_runs_that_cannot_be_compared(tmp_path):
-    run = evaluated(tmp_path / "a", [0.1, 0.2])
-    with pytest.raises(ValueError, match="needs two runs or more"):
-        bench.compare([run])
-    with pytest.raises(ValueError, match="were not evaluated on the same data and split"):
-        bench.compare([run, evaluated(tmp_path / "b", [0.1, 0.2], fingerprint="g")])
-    with pytest.raises(ValueError, match=r"holds no 'ndcg@10' for each user; did you mean 'ndcg@20'"):
-        bench.compare([run, run], "ndcg@10")
-    with pytest.raises(ValueError, match="write name@K"):
-        bench.compare([run, run], "ndcg")
-    (run.path / "per_user.parquet").unlink()
-    with pytest.raises(ValueError, match="holds no metrics for each user"):
-        bench.compare([run, run])
-
-
-def test_real_runs_are_compared(floor):
-    rows = bench.compare([floor[0], floor[2], floor[0]], "recall@10", samples=999)
-    means = [run.result["metrics"]["test"]["recall@10"] for run in floor]
-    assert [row["mean"] for row in rows] == pytest.approx([means[0], means[2], means[0]])
-    assert rows[1]["difference"] == pytest.approx(means[2] - means[0])
-    assert (rows[2]["difference"], rows[2]["interval"]) == (0, (0, 0))
-    assert all(row["users"] == NUM_USERS for row in rows)
 
 
 # --- a configuration over its seeds -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 from safetensors import safe_open
 
 import graphcl
-from graphcl import bench, cli, rundir, runs, tune
+from graphcl import bench, cli, compare, rundir, runs, tune
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
 
 SMALL = "--set dim=4 --set batch_size=128 --set learning_rate=0.02 --set evaluate_every=1 --epochs 2"
@@ -241,14 +241,35 @@ def test_embed(graphcl_, run, here):
 
 
 def test_compare(graphcl_, run, here):
-    graphcl.train("popular", toy_frame(), out="popular")
+    """Here three seeds of one method in a folder, and a run."""
     log = run.path.parent / "toy.csv"
     graphcl.train("popular", log, out="same")
-    code, out, _ = graphcl_("compare", run.path, "same", "--metric", "recall@20", "--json")
-    assert code == 0
-    assert json.loads(out) == json.loads(json.dumps(bench.compare([run, graphcl.load("same")], "recall@20")))
-    _, out, _ = graphcl_("compare", "same", "same")
-    assert out.splitlines()[2].split()[2:] == ["0.0000", "[+0.0000,", "+0.0000]"]
+    for seed in (0, 1, 2):
+        graphcl.train("lightgcn", log, out=f"many/seed{seed}", seed=seed, **{**run.config["settings"], "epochs": 1})
+    metrics = ["recall@20", "ndcg@10"]
+    line = "compare --metric recall@20 --metric ndcg@10"
+    code, out, err = graphcl_(line, run.path, "same", "many", "--json", "--plot", "forest.svg")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result == json.loads(json.dumps(compare.compare([run.path, "same", "many"], metrics)))
+    assert Path("forest.svg").read_text().startswith("<?xml")
+    _, out, err = graphcl_(line, run.path, "same", "many", "--plot", "forest.pdf")
+    assert err == "Plot: forest.pdf\n"
+    told = out.splitlines()
+    first = result["comparisons"][0]
+    mean = result["runs"][0]["metrics"]["recall@20"]["mean"]
+    assert told[0] == f"recall@20 of {NUM_USERS} users; reference {run.path}: {mean:.4f}"
+    low, high = first["interval"]
+    shown = told[2].split()
+    assert shown[:6] == [
+        "same", f"{first['mean']:.4f}", f"{first['difference']:+.4f}", f"{first['relative']:+.1%}",
+        f"[{low:+.4f},", f"{high:+.4f}]",
+    ]  # fmt: skip
+    assert shown[8] == f"{first['wins']}/{first['ties']}/{first['losses']}"
+    assert "many: no test over seeds: needs 2 seeds of each, there are 3 and 1" in told
+    assert told[-1].endswith("corrected over all 4.")
+    _, out, _ = graphcl_("compare same many --all-pairs --test permutation")
+    assert "permutation over users" in out
 
 
 def test_tune_prints_settings_and_the_command_that_trains_with_them(graphcl_, here):
@@ -377,7 +398,12 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("evaluate nowhere", "there is no run at nowhere"),
         ("evaluate .", "is not a complete run: config.json is missing"),
         ("compare RUN", "compare needs two runs or more"),
+        ("compare RUN RUN", "run is given twice"),
+        ("compare RUN nowhere", "there is no run at nowhere"),
+        ("compare RUN .", ". is neither a run nor a folder of runs seed0, seed1, ..."),
         ("compare RUN RUN --metric ndgc@20", "did you mean 'ndcg'?"),
+        ("compare RUN RUN --test wilcoxn", "unknown test 'wilcoxn'; did you mean 'wilcoxon'?"),
+        ("compare RUN RUN --plot forest.jpg", "a plot is written as .png, .svg, .pdf, not as 'forest.jpg'"),
         ("tune itemknn toy.csv", "Missing option '--trials'"),
         ("tune itemknn toy.csv --trials 0", "trials must be 1 or more, got 0"),
         ("tune itemknn toy.csv --trials 2 --protocol as-published", "protocol 'as-published' has none"),

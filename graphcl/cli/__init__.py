@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from graphcl.cli import show
+from graphcl.cli.compare import compare
 from graphcl.cli.data import app as data_verbs
 from graphcl.cli.options import (
     DataArg,
@@ -40,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 app.add_typer(data_verbs, name="data")
+app.command()(compare)
 app.command()(tune)
 
 # Click's UsageError; typer holds click in different places from version to version.
@@ -278,27 +280,6 @@ def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet 
     export.check(out)
     export.write(runs.load(run).embeddings(), out)
     print(out)
-
-
-@app.command()
-def compare(
-    run: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN ...", help="Runs on the same test part; the first is the reference.")
-    ],
-    metric: Annotated[str, typer.Option(help="A per-user metric.")] = "ndcg@20",
-    as_json: Json = False,
-) -> None:
-    """Paired bootstrap over users: how far each run is from the first."""
-    from graphcl import bench, runs
-
-    rows = bench.compare([runs.load(path) for path in run], metric)
-    if as_json:
-        print(json.dumps(rows))
-        return
-    print(f"{'run':40}{metric:>10}{'difference':>12}   95 % interval")
-    for row in rows:
-        low, high = row["interval"]
-        print(f"{row['run']:40}{row['mean']:10.4f}{row['difference']:12.4f}   [{low:+.4f}, {high:+.4f}]")
 
 
 @app.command()
