@@ -31,6 +31,7 @@ from graphcl.perturb.noise import SignNoise
 from graphcl.recipes.model import Model, Pass
 from graphcl.recipes.model import Rows as AnchorRows
 from graphcl.recipes.parts import batches_of, inputs_of, step_of
+from graphcl.recipes.space import stated
 from graphcl.streams import Streams
 from graphcl.train import fit
 
@@ -235,6 +236,7 @@ def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **
     fields = {f.name: f.default for f in dataclasses.fields(module.Config)}
     for name, preset in module.PRESETS.items():
         assert set(preset) <= set(fields), f"preset {name} sets {sorted(set(preset) - set(fields))}, which Config does not have"
+    stated(module)  # raises for a SPACE that cannot be searched
     fast: dict[str, Any] = {"dim": WIDTH, "batch_size": 16, "learning_rate": 0.05, "rank": 2}
     weight = fields.get("weight")
     if isinstance(weight, float):

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from graphcl import phase as phases
-from graphcl import rundir, runs
+from graphcl import runs
+from graphcl import study as studies
 from graphcl.data import protocol as protocols
 from graphcl.data.protocol import Plan
 from graphcl.recipes import space as spaces
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.streams import Streams
-
-# Trials that are told as pruned teach the sampler to stay away, whatever ended them.
-OUTCOMES = ("complete", "pruned", "diverged", "refused")
-_STARTUP = 5  # complete trials before the median of any is trusted
-_WARMUP = 5  # the first epoch at which a trial is compared with it
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A study as far as it has come. ``best`` is what stands in ``best.json``."""
-
-    path: Path
-    best: dict[str, Any]
-    trials: pd.DataFrame  # a row each: outcome, score (best so far, if it was cut short), epochs, seconds, what was drawn, error
+from graphcl.study import Tuned
 
 
 class _Task(NamedTuple):
@@ -115,16 +100,16 @@ def tune(
     }  # fmt: skip
     task = _Task(module, base, protocols.plan(made, protocol), metric, seed, device)
     directory = Path("runs") / f"tune-{recipe}-{made.name}" if out is None else Path(out)
-    with _opened(optuna, directory, about) as study:
+    with studies.opened(optuna, directory, about) as study:
         began = time.monotonic()
-        while len(_ended(optuna, study)) < trials and (timeout is None or time.monotonic() - began < timeout):
+        while len(studies.ended(optuna, study)) < trials and (timeout is None or time.monotonic() - began < timeout):
             attributes = _trial(optuna, study, task, searched, prune)
-            tuned = _written(optuna, study, directory, about)
+            tuned = studies.written(optuna, study, directory, about)
             if on_trial is not None:
                 on_trial(tuned, attributes)
-        tuned = _written(optuna, study, directory, about)
+        tuned = studies.written(optuna, study, directory, about)
         if tuned is None:
-            told = [trial.user_attrs["error"] for trial in _ended(optuna, study)]
+            told = [trial.user_attrs["error"] for trial in studies.ended(optuna, study)]
             raise ValueError(f"no trial came to an end{f'; of the last one: {told[-1]}' if told else ''}")
     return tuned
 
@@ -145,7 +130,8 @@ def _space(module: ModuleType, recipe: str, given: Mapping[str, spaces.Bounds], 
     if "select" in given:
         raise ValueError("'select' is what trials are scored by; give it as the metric")
     merged = {**spaces.stated(module), **spaces.checked(module, given)}
-    found = {key: bounds for key, bounds in merged.items() if key not in fixed}
+    # In one order, for draws follow it.
+    found = {f.name: merged[f.name] for f in fields(module.Config) if f.name in merged and f.name not in fixed}
     if not found:
         raise ValueError(f"nothing of {recipe} is left to search; state ranges or choices (--space KEY=LOW:HIGH)")
     return found
@@ -156,7 +142,7 @@ def _space(module: ModuleType, recipe: str, given: Mapping[str, spaces.Bounds], 
 
 def _trial(optuna: Any, study: Any, task: _Task, searched: Mapping[str, Any], prune: bool) -> dict[str, Any]:
     """Draws settings, trains, and tells the study how it ended."""
-    number = len(_ended(optuna, study))
+    number = len(studies.ended(optuna, study))
     study.sampler = optuna.samplers.TPESampler(seed=_drawn(task.seed, number))
     distributions = {key: _distribution(optuna, task.base, key, bounds) for key, bounds in searched.items()}
     if number == 0 and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
@@ -235,104 +221,3 @@ def _inside(base: Any, distributions: Mapping[str, Any]) -> dict[str, Any]:
         if value in distribution.choices if "choices" in vars(distribution) else distribution.low <= value <= distribution.high:
             found[key] = value
     return found
-
-
-# --- the study's directory --------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(optuna: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[Any]:
-    """The study in ``directory``, a new one where there is none, for one process at a time. Trials that were cut off are marked."""
-    import sqlalchemy.exc
-
-    file = directory / "study.db"
-    if directory.exists() and not file.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - {"lock"}):
-        raise ValueError(f"{directory} exists and holds no study; choose another --out")
-    directory.mkdir(parents=True, exist_ok=True)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with _alone(directory):
-            try:
-                storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-                pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP)
-                study = optuna.create_study(
-                    storage=storage, study_name="tune", direction="maximize", pruner=pruner, load_if_exists=True
-                )
-            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, AssertionError) as error:
-                raise ValueError(f"{file} can't be read as a study ({str(error).splitlines()[0]})") from None
-            try:
-                _same(study, directory, about)
-                for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-                    study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                yield study
-            finally:
-                storage.remove_session()
-                storage.engine.dispose()
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Raises ValueError while another process tunes there: each would take the other's trial for one that was cut off."""
-    import fcntl
-
-    with open(directory / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{directory} is being tuned by another process; choose another --out, or wait") from None
-        yield
-
-
-def _same(study: Any, directory: Path, about: Mapping[str, Any]) -> None:
-    """Raises ValueError where the study is about something else: its scores would not compare."""
-    wanted = json.loads(json.dumps(about))
-    old = study.user_attrs.get("about")
-    if old is None:
-        study.set_user_attr("about", wanted)
-        return
-    for key, value in wanted.items():
-        if old.get(key) == value:
-            continue
-        if key == "fingerprint":
-            raise ValueError(f"{directory} was tuned on other data than {about['dataset']!r} as it is now; choose another --out")
-        was = old.get(key)
-        if isinstance(value, dict) and isinstance(was, dict):
-            names = [name for name in {**was, **value} if was.get(name) != value.get(name)]
-            told = ", ".join(f"{name} {was.get(name)!r} -> {value.get(name)!r}" for name in names)
-            raise ValueError(f"{directory} holds a study with another {key} ({told}); choose another --out")
-        raise ValueError(f"{directory} holds a study with {key} {was!r}, not {value!r}; choose another --out")
-
-
-def _ended(optuna: Any, study: Any) -> list[Any]:
-    """The trials that count, in order; those that were cut off do not."""
-    states = optuna.trial.TrialState
-    return study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
-
-
-def _written(optuna: Any, study: Any, directory: Path, about: Mapping[str, Any]) -> Tuned | None:
-    """Writes the table of trials, and the best one if any is complete."""
-    ended = _ended(optuna, study)
-    columns = ("outcome", "score", "best_epoch", "epochs", "seconds", "seed")
-    rows = [
-        {"trial": n, **{c: t.user_attrs[c] for c in columns}, **t.params, "error": t.user_attrs["error"]}
-        for n, t in enumerate(ended)
-    ]
-    frame = pd.DataFrame(rows).astype({"best_epoch": "Int64"}) if rows else pd.DataFrame()
-    rundir.atomically(directory / "trials.csv", lambda part: frame.to_csv(part, index=False))
-    complete = [n for n, trial in enumerate(ended) if trial.user_attrs["outcome"] == "complete"]
-    if not complete:
-        return None
-    first = max(complete, key=lambda n: (ended[n].value, -n))
-    best = {
-        **{key: about[key] for key in ("recipe", "dataset", "protocol", "metric", "seed", "fingerprint", "space")},
-        "score": ended[first].value,
-        "trial": first,
-        "trials": len(ended),
-        "best_epoch": ended[first].user_attrs["best_epoch"],
-        "settings": {**about["settings"], **ended[first].params},
-    }
-    rundir.write_json(directory / "best.json", best)
-    return Tuned(directory, best, frame)

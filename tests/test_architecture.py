@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top; a layer imports those below it. What stands in one layer may import each other, except among SIBLINGS.
 LAYERS = [
     {"cli"},
-    {"bench", "compare", "forest", "tune", "integrations"},
+    {"bench", "compare", "forest", "tune", "study", "integrations"},
     {"runs", "run", "phase", "rundir", "export", "testing"},
     {"recipes"},
     {"encoders", "perturb", "views", "objectives", "train", "rank", "probe", "data"},

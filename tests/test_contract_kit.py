@@ -314,6 +314,9 @@ def test_a_recipe_that_learns_nothing_is_found():
     fails(check_recipe, SimpleNamespace(__name__="mine", KIND="general"), match="mine lacks Config")
     presets = SimpleNamespace(**{**vars(lightgcn), "PRESETS": {"general/x": {"widht": 8}}})
     fails(check_recipe, presets, match="widht")
+    space = SimpleNamespace(**{**vars(lightgcn), "SPACE": {"decay": (1.0, 0.1)}})
+    with pytest.raises(ValueError, match="the range of 'decay' must go from low to high"):
+        check_recipe(space)
 
 
 @pytest.mark.parametrize("draw", [lambda: torch.rand(1), lambda: np.random.rand(), lambda: __import__("random").random()])  # noqa: NPY002

@@ -14,6 +14,7 @@ import pytest
 import graphcl
 from graphcl import phase as phases
 from graphcl import runs, tune
+from graphcl import study as studies
 from graphcl.data import protocol as protocols
 from graphcl.recipes import itemknn
 from tests.toy import toy_frame
@@ -109,8 +110,8 @@ def test_a_trial_below_the_median_of_its_epoch_is_cut_off(made, tmp_path, monkey
     """The median is over complete trials alone, and of what each scored at the same epoch."""
     curves = [[0.2, 0.4, 0.6], [0.1, 0.3, 0.2], [0.3, 0.2, 0.1], [0.1, 0.4, 0.5], [0.1, 0.4, 0.45]]
     monkeypatch.setattr(phases, "select_report", lambda *_: SimpleNamespace(means={"ndcg@20": next(left)}))
-    monkeypatch.setattr(tune, "_STARTUP", 2)
-    monkeypatch.setattr(tune, "_WARMUP", 2)
+    monkeypatch.setattr(studies, "_STARTUP", 2)
+    monkeypatch.setattr(studies, "_WARMUP", 2)
 
     complete, wanted = [], []
     for curve in curves:
@@ -249,7 +250,7 @@ def test_a_directory_of_something_else_is_refused(made, tmp_path):
     (broken / "study.db").write_text("this is no database" * 100)
     with pytest.raises(ValueError, match=r"study\.db can't be read as a study"):
         tune.tune("itemknn", made, trials=1, out=broken)
-    with tune._alone(broken), pytest.raises(ValueError, match="is being tuned by another process"):
+    with studies.alone(broken), pytest.raises(ValueError, match="is being tuned by another process"):
         tune.tune("itemknn", made, trials=1, out=broken)
 
 
