@@ -31,6 +31,7 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
         middle = np.array([row["difference"] for row in shown])
         low, high = np.array([row["interval"] for row in shown]).T
         axes.errorbar(middle, range(len(shown)), xerr=np.abs([middle - low, high - middle]), fmt="o", color="black", capsize=3)
+        axes.locator_params(axis="x", nbins=6)
         axes.axvline(0, color="grey", linewidth=0.8)
         names = [[os.path.relpath(row[key], shared) for key in ("run", "reference")] for row in shown]
         axes.set_yticks(range(len(shown)), [" against ".join(pair) for pair in names])

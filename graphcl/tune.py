@@ -53,7 +53,7 @@ def tune(
 ) -> Tuned:
     """Searches a recipe's settings until the study in ``out`` has ``trials`` trials, and keeps the best.
 
-    The test part leaves the split before anything else happens. Each trial trains with ``seed`` and early stopping as a run does, on
+    Once the data are read the test part leaves the split. Each trial trains with ``seed`` and early stopping as a run does, on
     what ``protocol`` trains on, and its score is the validation ``metric`` of its best epoch (default: what the recipe selects on).
     ``space`` goes over the recipe's ``SPACE``: bounds as there. ``fixed`` settings are searched no longer. Trial 0 is the
     recipe's own settings (or preset) as far as they lie in the space; the others are drawn by TPE. With ``prune``, an epoch whose
@@ -140,13 +140,13 @@ def _space(module: ModuleType, recipe: str, given: Mapping[str, spaces.Bounds], 
 # --- one trial --------------------------------------------------------------------------------------------------------------
 
 
-def _trial(optuna: Any, study: Any, task: _Task, searched: Mapping[str, Any], prune: bool) -> dict[str, Any]:
+def _trial(optuna: Any, study: Any, task: _Task, searched: Mapping[str, spaces.Bounds], prune: bool) -> dict[str, Any]:
     """Draws settings, trains, and tells the study how it ended."""
     number = len(studies.ended(optuna, study))
     study.sampler = optuna.samplers.TPESampler(seed=_drawn(task.seed, number))
-    distributions = {key: _distribution(optuna, task.base, key, bounds) for key, bounds in searched.items()}
+    distributions = {key: _distribution(optuna, bounds) for key, bounds in searched.items()}
     if number == 0 and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
-        study.enqueue_trial(_inside(task.base, distributions))
+        study.enqueue_trial(_inside(task.base, searched))
     trial = study.ask(distributions)
     found: dict[str, Any] = {"seed": task.seed, "score": None, "best_epoch": None, "epochs": 0, "error": ""}
 
@@ -202,10 +202,10 @@ def _score(task: _Task, config: Any, observe: phases.Observer) -> tuple[float, i
 
 def _drawn(seed: int, number: int) -> int:
     """The sampler's seed for one trial: a sampler's own state does not outlive its process."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    return int(np.random.SeedSequence((seed % 2**64, number)).generate_state(1)[0])
 
 
-def _distribution(optuna: Any, base: Any, key: str, bounds: tuple | list) -> Any:
+def _distribution(optuna: Any, bounds: spaces.Bounds) -> Any:
     kinds = optuna.distributions
     if isinstance(bounds, list):
         return kinds.CategoricalDistribution(bounds)
@@ -213,11 +213,11 @@ def _distribution(optuna: Any, base: Any, key: str, bounds: tuple | list) -> Any
     return kind(bounds[0], bounds[1], log="log" in bounds)
 
 
-def _inside(base: Any, distributions: Mapping[str, Any]) -> dict[str, Any]:
+def _inside(base: Any, searched: Mapping[str, spaces.Bounds]) -> dict[str, Any]:
     """The settings of ``base`` that may be searched, where they lie in the space."""
     found = {}
-    for key, distribution in distributions.items():
+    for key, bounds in searched.items():
         value = getattr(base, key)
-        if value in distribution.choices if "choices" in vars(distribution) else distribution.low <= value <= distribution.high:
+        if value in bounds if isinstance(bounds, list) else value is not None and bounds[0] <= value <= bounds[1]:
             found[key] = value
     return found

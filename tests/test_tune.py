@@ -4,7 +4,7 @@ import json
 import statistics
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import optuna
@@ -216,6 +216,18 @@ def test_each_trial_stands_in_the_database_with_what_made_it(made, tmp_path):
         assert trial.value == trial.user_attrs["score"] == row["score"]
         assert trial.user_attrs["seed"] == 7
         assert trial.params == {"neighbours": row["neighbours"], "shrink": row["shrink"]}
+
+
+def test_a_setting_that_is_none_may_be_given_a_range(made, tmp_path, monkeypatch):
+    """It was compared with the bounds; a negative seed was refused by the generator of draws."""
+
+    @dataclass(frozen=True)
+    class Config(itemknn.Config):
+        most: int | None = None
+
+    monkeypatch.setattr(itemknn, "Config", Config)
+    tuned = tune.tune("itemknn", made, trials=2, out=tmp_path, space={"most": (1, 5)}, seed=-1)
+    assert tuned.trials["most"].between(1, 5).all()
 
 
 def test_a_study_of_something_else_is_refused(made, tmp_path):

@@ -53,21 +53,23 @@ def compare(
 def _table(key: str, reference: dict[str, Any], rows: list[dict[str, Any]], runs: dict[str, Any]) -> None:
     left_out = f" ({rows[0]['left_out']} that not all have are left out)" if rows[0]["left_out"] else ""
     print(f"{key} of {rows[0]['users']} users{left_out}; reference {reference['run']}: {_mean(reference, key)}")
-    lines = [["run", "mean", "difference", "relative", "95 % interval", "p", "Holm", "win/tie/loss", "p over seeds", "Holm"]]
+    tested = any(row["over_seeds"]["test"] for row in rows)
+    lines = [["run", "mean", "difference", "relative", "95 % interval", "p", "Holm", "win/tie/loss"]]
+    lines[0] += ["p over seeds", "Holm"] if tested else []
     notes = []
     for row in rows:
+        entry, seeds = runs[row["run"]], row["over_seeds"]
         low, high = row["interval"]
-        seeds = row["over_seeds"]
-        lines.append(
-            [
-                row["run"], _mean(runs[row["run"]], key), f"{row['difference']:+.4f}",
-                "-" if row["relative"] is None else f"{row['relative']:+.1%}", f"[{low:+.4f}, {high:+.4f}]",
-                _p(row["p"]), _p(row["p_holm"]), f"{row['wins']}/{row['ties']}/{row['losses']}",
-                f"{_p(seeds['p'])} ({seeds['test']})" if seeds["test"] else "-", _p(seeds["p_holm"]),
-            ]
-        )  # fmt: skip
-        if seeds["note"]:
+        line = [
+            row["run"], _mean(entry, key), f"{row['difference']:+.4f}",
+            "-" if row["relative"] is None else f"{row['relative']:+.1%}", f"[{low:+.4f}, {high:+.4f}]",
+            _p(row["p"]), _p(row["p_holm"]), f"{row['wins']}/{row['ties']}/{row['losses']}",
+        ]  # fmt: skip
+        if tested:
+            line += [f"{_p(seeds['p'])} ({seeds['test']})" if seeds["test"] else "-", _p(seeds["p_holm"])]
+        if seeds["note"] and max(len(entry["seeds"]), len(reference["seeds"])) > 1:
             notes.append(f"{row['run']}: no test over seeds: {seeds['note']}")
+        lines.append(line)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:
         print("  ".join([first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:], strict=True))]))
