@@ -424,6 +424,23 @@ def test_recbole_selects_as_recbole_does(csv, tmp_path):
     assert runs.fingerprint(again) == run.config["fingerprint"]
 
 
+def test_recbole_splits_a_log_as_recbole_does(csv):
+    """8:1:1 within each user, at random though there are times; a split that is asked for beside it was once thrown away."""
+    made, _ = runs.load_data(csv, "recbole")
+    held = [np.bincount(part.users, minlength=len(part.user_ids)) for part in made.parts.values()]
+    for train, valid, test in zip(*held, strict=True):
+        each = max(1, (train + valid + test) // 10)
+        assert (valid, test) == (each, each)
+    plainly = runs.load_data(csv, "valid", rule="random")[0]
+    for name, part in made.parts.items():
+        both = [set(zip(p.user_ids.ids[p.users], p.item_ids.ids[p.items], strict=True)) for p in (part, plainly.parts[name])]
+        assert both[0] == both[1]
+    runs.load_data(csv, "recbole", rule="random")
+    for options in ({"rule": "temporal"}, {"ratios": (0.6, 0.2, 0.2)}):
+        with pytest.raises(ValueError, match=rf"'recbole' splits by rule 'random' in its own ratios, so {next(iter(options))} "):
+            runs.load_data(csv, "recbole", **options)
+
+
 def test_a_split_without_the_needed_part(tmp_path):
     whole = graphcl.split(graphcl.read_interactions(toy_frame()), ratios=(0.8, 0.2))
     for protocol in ("valid", "refit"):
