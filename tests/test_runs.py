@@ -92,7 +92,7 @@ def lines(path):
 def outcome(run):
     """All that must be the same after an interruption: weights to the bit, lines and results without the clock."""
     result = {key: value for key, value in run.result.items() if key not in ("seconds", "run")}
-    told = [{key: value for key, value in line.items() if key != "seconds"} for line in lines(run.path)]
+    told = [{key: value for key, value in line.items() if key not in ("seconds", "elapsed")} for line in lines(run.path)]
     return (run.path / "model.safetensors").read_bytes(), (run.path / "per_user.parquet").read_bytes(), result, told
 
 
@@ -111,7 +111,7 @@ def test_a_run_leaves_what_is_promised(run):
     assert config["split"] == {"rule": "temporal", "seed": 0}
     assert {"torch", "numpy", "graphcl"} <= json.loads((run.path / "versions.json").read_text())["packages"].keys()
     assert [line["epoch"] for line in lines(run.path)] == [1, 2, 3, 4]
-    assert lines(run.path)[0].keys() == {"epoch", "steps", "terms", "seconds", "valid", "best_epoch"}
+    assert lines(run.path)[0].keys() == {"epoch", "steps", "terms", "seconds", "elapsed", "valid", "best_epoch"}
 
 
 def test_the_result_has_the_promised_keys(run):
@@ -392,7 +392,7 @@ def test_what_a_protocol_trains_on_selects_on_and_masks(csv, tmp_path, protocol)
     if protocol == "all":
         assert run.result["selected_on"] is None
         assert run.result["metrics"] == {}
-        assert told[0].keys() == {"epoch", "steps", "terms", "seconds"}
+        assert told[0].keys() == {"epoch", "steps", "terms", "seconds", "elapsed"}
         with pytest.raises(ValueError, match="'all' leaves no test part to evaluate on"):
             run.evaluate()
         assert len(run.recommend(["007"], k=NUM_ITEMS)) == NUM_ITEMS - 8
