@@ -128,12 +128,16 @@ def tested(
 
 
 def check_parts(split: Split, wanted: Protocol) -> None:
-    for name in wanted.needs:
-        if name in split.parts:
-            continue
-        if name == "test":
-            raise ValueError(f"{split.name}: protocol {wanted.name!r} chooses the epoch on test, and there is no test part")
+    if "valid" in wanted.needs:
+        required_valid(split, wanted.name)
+    if "test" in wanted.needs and split.test is None:
+        raise ValueError(f"{split.name}: protocol {wanted.name!r} chooses the epoch on test, and there is no test part")
+
+
+def required_valid(split: Split, protocol: str) -> Interactions:
+    if split.valid is None:
         raise ValueError(
-            f"{split.name}: protocol {wanted.name!r} chooses the epoch on validation, and there is no such part; hold one out "
+            f"{split.name}: protocol {protocol!r} chooses the epoch on validation, and there is no such part; hold one out "
             "(ratios such as (.8, .1, .1), or carve=.1), or take protocol 'all'"
         )
+    return split.valid
