@@ -19,15 +19,17 @@ HEADS = (
 )  # fmt: skip
 
 
-def cells(row: Row, *, source: bool) -> list[str]:
+def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
+    """A row of a table; ``folder`` is where the text that holds it finds the results."""
     published = " / ".join(f"{row.published[key]:.4f}" for key in METRICS if key in row.published)
     if source and published:
         published += f" ({row.published['source']})"
     said = [row.config["data"], row.config["protocol"]]
     if row.result is None:
         return [*said, "", f"`{row.recipe}`", "not measured yet", "", published, row.told_seeds, "", "", ""]
+    linked = f"[`{row.recipe}`]({folder}results/{row.name}.json)"
     return [
-        *said, row.chosen_on, f"`{row.recipe}`", *(row.figure(key) for key in METRICS), published,
+        *said, row.chosen_on, linked, *(row.figure(key) for key in METRICS), published,
         row.told_seeds, row.epochs, f"{row.minutes:.1f}", row.threads,
     ]  # fmt: skip
 
@@ -45,18 +47,19 @@ def headline(found: list[Row]) -> str:
         told = f"**{title(group)}**: {about(group)}."
         if floor:
             told += f" Floor: `{floor[0].recipe}` in the table" + (f"; {below}." if below else ".")
-        parts += [told, table(HEADS, [cells(row, source=False) for row in kept])]
+        parts += [told, table(HEADS, [cells(row, folder="benchmarks/") for row in kept])]
     return "\n\n".join(parts)
 
 
 def quality(found: list[Row]) -> str:
-    """Every row with its source, and the plot of each group."""
+    """Every row with its source and its note, and the plot of each group."""
     parts = []
     for group, members in groups(found).items():
         parts += [f"### {title(group)}", f"Protocol: {about(group)}.", table(HEADS, [cells(row, source=True) for row in members])]
+        parts.append("\n".join(f"- {row.name}: {row.config['note']}." for row in members if row.config.get("note")))
         if any(row.seeds for row in members):
             parts.append(f"![NDCG@20 of each recipe, and against minutes of training](plots/{plots.name(group)})")
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def protocols() -> str:
