@@ -47,7 +47,7 @@ class Card:
 
     @property
     def verdict(self) -> str:
-        """ "pass" where every metric reaches what it should, "short" where one does not, "" before the first result."""
+        """Whether every metric reaches what it should: "pass" or "short"; "" before the first result."""
         if not self.row.seeds:
             return ""
         return "pass" if all(self.row.mean(key) >= value for key, value in self.reach.items()) else "short"
