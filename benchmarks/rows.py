@@ -36,7 +36,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """ "floor": without trained parameters; "peer": another toolkit's model; else "trained"."""
+        """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
         return "floor" if self.recipe in FLOOR else "peer" if self.config.get("peer") else "trained"
 
     @property
