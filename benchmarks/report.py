@@ -1,4 +1,4 @@
-"""Writes the tables of ``benchmarks/README.md`` from ``results/``: ``python -m benchmarks.report``.
+"""Tables of speed, memory and scale from the programs' results, and how a text is filled with tables between its marks.
 
 A result that is not there, or is older than the programs' present form, is said to be not measured yet.
 """
@@ -6,11 +6,11 @@ A result that is not there, or is older than the programs' present form, is said
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import OURS, ROOT, amount
+from benchmarks.measure import OURS, amount
 
 Made = Callable[[dict[str, Any]], str]
 
@@ -101,25 +101,27 @@ def scale(result: dict[str, Any]) -> str:
 TABLES: dict[str, Made] = {"speed": speed, "speed-recbole": speed, "breakdown": taken_apart, "scale": scale}
 
 
-def filled(text: str, results: Path = ROOT / "benchmarks" / "results") -> str:
+def speeds(results: Path) -> dict[str, str]:
+    """The tables by name."""
+    made = {}
+    for name, make in TABLES.items():
+        path = results / f"{name}.json"
+        result = json.loads(path.read_text()) if path.exists() else {}
+        made[name] = make(result) if "threads" in result else "Not measured yet in this form."
+    return made
+
+
+def filled(text: str, tables: Mapping[str, str]) -> str:
     """The text with what stands between each pair of marks made anew.
 
     Raises:
         ValueError: a pair of marks is missing.
     """
-    for name, make in TABLES.items():
-        begin, end = f"<!-- {name}: written by benchmarks/report.py -->", f"<!-- end of {name} -->"
+    for name, made in tables.items():
+        begin, end = f"<!-- {name}: written by benchmarks/table.py -->", f"<!-- end of {name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
             raise ValueError(f"the marks {begin} and {end} are missing")
-        path = results / f"{name}.json"
-        result = json.loads(path.read_text()) if path.exists() else {}
-        made = make(result) if "threads" in result else "Not measured yet in this form."
         text = f"{before}{begin}\n{made}\n{end}{after}"
     return text
-
-
-if __name__ == "__main__":
-    readme = ROOT / "benchmarks" / "README.md"
-    readme.write_text(filled(readme.read_text()))

@@ -1,58 +1,97 @@
-"""Writes the README's table of measured results from ``benchmarks/results/*.json``.
+"""Writes the tables of README.md, the whole of benchmarks/README.md between its marks, and the plots, from ``configs/`` and ``results/``:
 
-python benchmarks/table.py          # rewrites README.md between its two marks
+python -m benchmarks.table
+
+What stands there already is never read: everything follows from the files that are there.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- results: written by benchmarks/table.py -->", "<!-- end of results -->"
-CHOSEN = {"valid": "validation", "test": "TEST, as papers do", None: "no epochs"}
+from benchmarks import cards, plots, report
+from benchmarks.report import filled, table
+from benchmarks.rows import METRICS, ROOT, Row, about, groups, rows, title
+from graphcl.data.protocol import PROTOCOLS
 
-
-def rows(root: Path = ROOT) -> list[dict[str, Any]]:
-    """Every result of a configuration, by data set, protocol and quality."""
-    found = [json.loads(path.read_text()) for path in sorted((root / "benchmarks" / "results").glob("*.json"))]
-    found = [result for result in found if isinstance(result, dict) and "seeds" in result]
-    return sorted(found, key=lambda r: (r["data"], r["protocol"], -r["summary"]["ndcg@20"]["mean"]))
+HEADS = (
+    "data", "protocol", "epoch chosen on", "recipe", "Recall@20", "NDCG@20", "published", "seeds", "epoch", "minutes", "threads",
+)  # fmt: skip
 
 
-def figure(summary: dict[str, Any], key: str) -> str:
-    mean, spread = summary[key]["mean"], summary[key]["std"]
-    return f"{mean:.4f}" + (f" ± {spread:.4f}" if spread else "")
+def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
+    """A row of a table; ``folder`` is where the text that holds it finds the results."""
+    published = " / ".join(f"{row.published[key]:.4f}" for key in METRICS if key in row.published)
+    if source and published:
+        published += f" ({row.published['source']})"
+    said = [row.config["data"], row.config["protocol"]]
+    if row.result is None:
+        return [*said, "", f"`{row.recipe}`", "not measured yet", "", published, row.told_seeds, "", "", ""]
+    linked = f"[`{row.recipe}`]({folder}results/{row.name}.json)"
+    return [
+        *said, row.chosen_on, linked, *(row.figure(key) for key in METRICS), published,
+        row.told_seeds, row.epochs, f"{row.minutes:.1f}", row.threads,
+    ]  # fmt: skip
 
 
-def table(root: Path = ROOT) -> str:
-    lines = [
-        "| data | protocol | epoch chosen on | recipe | Recall@20 | NDCG@20 | published | seeds | epoch | training |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for result in rows(root):
-        first, published = result["seeds"][0], result["published"]
-        told = f"{published['recall@20']:.4f} / {published['ndcg@20']:.4f}" if published else "none"
-        epochs = first["best_epoch"] if first["best_epoch"] is not None else "-"
-        seconds = sum(seed["seconds"]["train"] for seed in result["seeds"]) / len(result["seeds"])
-        lines.append(
-            f"| {result['data']} | {result['protocol']} | {CHOSEN[first['selected_on']]} | `{result['recipe']}` | "
-            f"{figure(result['summary'], 'recall@20')} | {figure(result['summary'], 'ndcg@20')} | {told} | "
-            f"{len(result['seeds'])} | {epochs} | {seconds / 60:.1f} min |"
-        )
-    return "\n".join(lines)
+def headline(found: list[Row]) -> str:
+    """For each group what was trained and the best of the floor; the rest of the floor in a line below."""
+    parts = []
+    for group, members in groups(found).items():
+        measured = [row for row in members if row.result]
+        if not measured:
+            continue
+        floor = [row for row in measured if row.kind == "floor"]
+        kept = [row for row in measured if row.kind != "floor" or row is floor[0]]
+        below = ", ".join(f"`{row.recipe}` {row.mean('recall@20'):.4f} / {row.mean('ndcg@20'):.4f}" for row in floor[1:])
+        told = f"**{title(group)}**: {about(group)}."
+        if floor:
+            told += f" Floor: `{floor[0].recipe}` in the table" + (f"; {below}." if below else ".")
+        parts += [told, table(HEADS, [cells(row, folder="benchmarks/") for row in kept])]
+    return "\n\n".join(parts)
 
 
-def with_table(text: str, made: str) -> str:
-    """Raises ValueError where the marks are missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+def quality(found: list[Row]) -> str:
+    """Every row with its source and its note, and the plot of each group."""
+    parts = []
+    for group, members in groups(found).items():
+        parts += [f"### {title(group)}", f"Protocol: {about(group)}.", table(HEADS, [cells(row, source=True) for row in members])]
+        parts.append("\n".join(f"- {row.name}: {row.config['note']}." for row in members if row.config.get("note")))
+        if any(row.seeds for row in members):
+            parts.append(f"![NDCG@20 of each recipe, and against minutes of training](plots/{plots.name(group)})")
+    return "\n\n".join(part for part in parts if part)
+
+
+def protocols() -> str:
+    lines = [[f"`{name}`", each.about, each.used_by] for name, each in PROTOCOLS.items()]
+    return table(["protocol", "what", "used by"], lines)
+
+
+def readme(text: str, found: list[Row]) -> str:
+    return filled(text, {"results": headline(found), "protocols": protocols()})
+
+
+def page(text: str, found: list[Row], results: Path = ROOT / "benchmarks" / "results") -> str:
+    return filled(text, {"quality": quality(found), "cards": cards.page(cards.cards(found)), **report.speeds(results)})
+
+
+def wanted_plots(found: list[Row]) -> dict[str, tuple[tuple[str, str, str], list[Row]]]:
+    """What each file in ``plots/`` is drawn from."""
+    return {plots.name(group): (group, members) for group, members in groups(found).items() if any(row.seeds for row in members)}
+
+
+def main(root: Path = ROOT) -> None:
+    found = rows(root)
+    folder = root / "benchmarks"
+    (root / "README.md").write_text(readme((root / "README.md").read_text(), found))
+    (folder / "README.md").write_text(page((folder / "README.md").read_text(), found, folder / "results"))
+    wanted = wanted_plots(found)
+    for name, (group, members) in wanted.items():
+        plots.draw(group, members, folder / "plots" / name)
+    for path in (folder / "plots").glob("*.svg"):
+        if path.name not in wanted:
+            path.unlink()
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), table()))
+    main()

@@ -106,10 +106,14 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
     lacking = {"recipe", "data", "protocol", "seeds"} - set(config)
     if lacking:
         raise ValueError(f"{known[name]} lacks {', '.join(sorted(lacking))}")
-    settings = settings_of(config)
+    written = root / "results" / f"{name}.json"
+    before = rundir.read_json(written) if written.exists() else None
+    settings, grid = settings_of(config, root / "runs" / name / "grid.json")
     seeds: list[dict[str, Any]] = []
     for seed in config["seeds"]:
         out = root / "runs" / name / f"seed{seed}"
+        if not (out / "result.json").exists():
+            before = None
         done = runs.train(
             config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
             resume=(out / "config.json").exists(), observe=observe, **settings,
@@ -120,15 +124,12 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
             "command": f"graphcl bench {name}",
             **{key: config.get(key) for key in ("recipe", "data", "protocol", "published", "note")},
             "settings": done.config["settings"],
-            "commit": commit(),
-            "date": datetime.date.today().isoformat(),
-            "versions": rundir.read_json(done.path / "versions.json"),
-            "hardware": hardware(),
-            "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "grid": grid,
+            **(stamp(done) if before is None else {key: before.get(key) for key in STAMP}),
             "seeds": seeds,
             "summary": summary(seeds),
         }
-        rundir.write_json(root / "results" / f"{name}.json", result)
+        rundir.write_json(written, result)
     return result
 
 
@@ -141,31 +142,69 @@ def program(path: Path) -> Any:
     return runpy.run_path(str(path))["main"]
 
 
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a benchmark; where a grid is stated, its best value on validation joins them."""
-    settings = dict(config.get("settings", {}))
-    for key, grid in config.get("grid", {}).items():
+def settings_of(config: Mapping[str, Any], kept: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The settings of a benchmark, and the score on validation of each value of a grid, where one is stated: its best value joins the
+    settings. What was searched stays in ``kept``, and is not searched again while the configuration asks for the same."""
+    settings, grids = dict(config.get("settings", {})), config.get("grid")
+    if not grids:
+        return settings, None
+    asked = {key: config.get(key) for key in ("recipe", "data", "protocol", "grid", "grid_items")}
+    found = rundir.read_json(kept) if kept.exists() else {}
+    if found.get("asked") != asked:
         made, _ = runs.load_data(config["data"], config["protocol"])
-        settings[key], _ = choose(made, config["recipe"], key, grid, most_popular=config.get("grid_items"))
-    return settings
+        searched = {}
+        for key, grid in grids.items():
+            _, scores = choose(made, config["recipe"], key, grid, most_popular=config.get("grid_items"))
+            searched[key] = {str(value): score for value, score in scores.items()}
+        found = {"asked": asked, "scores": searched}
+        rundir.write_json(kept, found)
+    for key, grid in grids.items():
+        settings[key] = max(grid, key=lambda value, key=key: found["scores"][key][str(value)])  # type: ignore[misc]
+    return settings, found["scores"]
 
 
 def record(done: Run) -> dict[str, Any]:
-    """A seed's result with its curve."""
+    """A seed's result with its curve; ``seconds`` of a point is training so far."""
     log = done.path / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     curve = []
+    elapsed, last = 0.0, 0
     for line in lines:
+        # Runs that logged no elapsed time: the epochs between two lines are taken to be as long as the second.
+        elapsed = line.get("elapsed", elapsed + line["seconds"] * (line["epoch"] - last))
+        last = line["epoch"]
         held_out = line.get("valid") or line.get("test") or {}
         curve.append(
             {
                 "epoch": line["epoch"],
+                "seconds": elapsed,
                 "terms": line["terms"],
                 **{k: held_out[k] for k in ("recall@20", "ndcg@20") if k in held_out},
             }
         )
     keys = ("seed", "epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds")
-    return {**{key: done.result[key] for key in keys}, "curve": curve}
+    return {**{key: done.result[key] for key in keys}, "threads": threads(done), "curve": curve}
+
+
+def threads(done: Run) -> dict[str, int | None]:
+    """How many a run was trained with; None where it did not keep the number."""
+    versions = rundir.read_json(done.path / "versions.json")
+    return {"torch": versions.get("threads"), "numba": versions.get("numba_threads")}
+
+
+STAMP = ("commit", "date", "versions", "hardware", "peak_memory_gb")
+
+
+def stamp(done: Run) -> dict[str, Any]:
+    """What a result that was just measured depends on; one whose seeds had all finished before keeps what it was measured with."""
+    found = (
+        commit(),
+        datetime.date.today().isoformat(),
+        rundir.read_json(done.path / "versions.json"),
+        {**hardware(), "threads": threads(done)},
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
+    return dict(zip(STAMP, found, strict=True))
 
 
 def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -141,7 +141,9 @@ def run(
             p = phase.progress
             p = replace(p, epoch=epoch.number, steps=p.steps + epoch.steps, seconds=p.seconds + epoch.seconds)
             last = epoch.number == epochs
-            line: dict[str, Any] = {"epoch": epoch.number, "steps": p.steps, "terms": epoch.terms, "seconds": epoch.seconds}
+            line: dict[str, Any] = {
+                "epoch": epoch.number, "steps": p.steps, "terms": epoch.terms, "seconds": epoch.seconds, "elapsed": p.seconds,
+            }  # fmt: skip
             due = epoch.number % config.evaluate_every == 0 or last
             if plan.select is not None and due:
                 began = time.perf_counter()

@@ -70,7 +70,7 @@ class Run:
     @cached_property
     def plan(self) -> Plan:
         """What was trained on, selected on and masked: for ``refit`` the second phase's."""
-        if self.config["protocol"] == "refit":
+        if protocols.find(self.config["protocol"]).refits_on:
             return protocols.refit_plan(self.split)
         return protocols.plan(self.split, self.config["protocol"])
 

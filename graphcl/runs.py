@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
+import numba
 import numpy as np
 import pandas as pd
 import torch
@@ -39,7 +40,15 @@ def load(path: str | Path) -> Run:
 
 
 def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Split, str | None]:
-    """The split of a registered name, a path, a frame or a log, and the key of presets (None for data of one's own)."""
+    """The split of a registered name, a path, a frame or a log, and the key of presets (None for data of one's own).
+
+    Raises:
+        ValueError: bad data, options of what is split already, an unknown protocol, or a split that is not the protocol's own.
+    """
+    rule = protocols.find(protocol).rule
+    for key in ("rule", "ratios", "cuts") if rule else ():
+        if options.get(key) not in (None, rule):
+            raise ValueError(f"protocol {protocol!r} splits by rule {rule!r} in its own ratios, so {key} cannot be set")
     if isinstance(data, Split):
         if options:
             raise ValueError(f"{data.name} is split already, so {', '.join(options)} cannot be set")
@@ -51,8 +60,8 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
         found = split(read_interactions(data, **reading), **options)
     else:
         found = registry.load(data, **options)
-    if protocol == "recbole":  # its own split: 8:1:1 at random within each user
-        anew = split(concat(list(found.parts.values())), rule="random", split_seed=found.split_seed)
+    if rule:
+        anew = split(concat(list(found.parts.values())), rule=rule, split_seed=found.split_seed)
         found = replace(anew, name=found.name, kind=found.kind, citation=found.citation)
     return found, f"{found.kind}/{found.name}" if found.citation else None  # only what is registered has a citation
 
@@ -133,7 +142,8 @@ def train(
 
 def defaults(module: ModuleType, protocol: str, preset: str | None) -> dict[str, Mapping[str, Any]]:
     """The layers of settings under what a user gives: the protocol's, then the recipe's for a data set."""
-    named = {"select": "mrr@10"} if protocol == "recbole" and "select" in module.Config.__dataclass_fields__ else {}
+    select = protocols.find(protocol).select
+    named = {"select": select} if select and "select" in module.Config.__dataclass_fields__ else {}
     return {"protocol": named, "preset": vars(module).get("PRESETS", {}).get(preset, {})}
 
 
@@ -165,7 +175,7 @@ def _train_model(
     p = first.progress
     last = first
     seconds, steps, ranking, epochs = p.seconds, p.steps, p.rank_seconds, p.epoch
-    if plan.protocol == "refit":
+    if protocols.find(plan.protocol).refits_on:
         plan = protocols.refit_plan(made)
         last = phases.start(module, config, plan, seed, device)
         # Lines of the second phase follow those of the first.
@@ -273,5 +283,6 @@ def versions(device: str = "cpu") -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "threads": torch.get_num_threads(),
+        "numba_threads": numba.get_num_threads(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
     }

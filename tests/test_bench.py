@@ -3,7 +3,9 @@
 import json
 import sys
 
+import numba
 import pytest
+import torch
 
 import graphcl
 from graphcl import bench, runs
@@ -107,18 +109,59 @@ def test_a_benchmark_runs_its_seeds_and_goes_on_where_it_stopped(csv, tmp_path):
         assert (seed["epochs"], seed["selected_on"]) == (2, "valid")
         assert [point["epoch"] for point in seed["curve"]] == [1, 2]
         assert {"terms", "recall@20", "ndcg@20"} <= seed["curve"][0].keys()
+        assert 0 < seed["curve"][0]["seconds"] < seed["curve"][1]["seconds"] == pytest.approx(seed["seconds"]["train"])
+        assert seed["threads"] == {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()}
+    assert result["hardware"]["threads"] == seed["threads"]
     values = [seed["metrics"]["test"]["ndcg@20"] for seed in result["seeds"]]
     mean = sum(values) / 2
     assert values[0] != values[1]
     assert result["summary"]["ndcg@20"] == pytest.approx({"mean": mean, "std": abs(values[0] - values[1]) / 2**0.5})
 
 
-def test_a_grid_is_searched_on_validation(csv, made, tmp_path):
+def test_a_grid_is_searched_on_validation_once(csv, made, tmp_path, monkeypatch):
+    """Every later call searched again, though every seed had finished."""
     grid = [1.0, 50.0, 1000.0]
     configured(tmp_path, recipe="ease", data=str(csv), protocol="valid", seeds=[0], grid={"l2": grid})
     result = bench.run("toy", root=tmp_path)
-    assert result["settings"] == {"l2": bench.choose(made, "ease", "l2", grid)[0]}
+    best, scores = bench.choose(made, "ease", "l2", grid)
+    assert result["settings"] == {"l2": best}
+    assert result["grid"] == {"l2": {str(value): score for value, score in scores.items()}}
     assert result["summary"]["recall@20"]["std"] == 0
+    searched = []
+    monkeypatch.setattr(
+        bench, "choose", lambda *given, **more: searched.append(given[3]) or (given[3][0], dict.fromkeys(given[3], 0.5))
+    )
+    assert bench.run("toy", root=tmp_path) == result
+    assert searched == []
+    config = {"recipe": "ease", "data": str(csv), "protocol": "valid", "grid": {"l2": [2.0, 3.0]}}
+    settings, found = bench.settings_of(config, tmp_path / "runs" / "toy" / "grid.json")  # asks for something else
+    assert searched == [[2.0, 3.0]]
+    assert (settings, found) == ({"l2": 2.0}, {"l2": {"2.0": 0.5, "3.0": 0.5}})
+
+
+def test_a_result_that_is_written_again_keeps_what_it_was_measured_with(csv, tmp_path, monkeypatch):
+    """The commit of the day stood in results of runs that had long finished."""
+    configured(tmp_path, recipe="popular", data=str(csv), protocol="valid", seeds=[0])
+    monkeypatch.setattr(bench, "commit", lambda: "then")
+    first = bench.run("toy", root=tmp_path)
+    monkeypatch.setattr(bench, "commit", lambda: "now")
+    assert bench.run("toy", root=tmp_path) == first
+    assert first["commit"] == "then"
+    (tmp_path / "configs" / "toy.json").write_text(
+        json.dumps({"recipe": "popular", "data": str(csv), "protocol": "valid", "seeds": [0, 1]})
+    )
+    assert bench.run("toy", root=tmp_path)["commit"] == "now"
+
+
+def test_a_curve_of_a_run_that_logged_no_elapsed_time(csv, tmp_path):
+    done = graphcl.train("lightgcn", csv, out=tmp_path / "run", **{**SMALL, "epochs": 5, "evaluate_every": 2})
+    logged = [point["seconds"] for point in bench.record(done)["curve"]]
+    lines = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text().splitlines()]
+    assert logged == [line.pop("elapsed") for line in lines]
+    for line, seconds in zip(lines, (3.0, 5.0, 7.0), strict=True):
+        line["seconds"] = seconds
+    (done.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [(point["epoch"], point["seconds"]) for point in bench.record(done)["curve"]] == [(2, 6.0), (4, 16.0), (5, 23.0)]
 
 
 def test_a_program_may_import_its_neighbours_and_its_result_is_returned(tmp_path, monkeypatch):

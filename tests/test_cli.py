@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 import graphcl
 from graphcl import bench, cli, compare, rundir, runs, tune
+from graphcl.data import PROTOCOLS
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
 
 SMALL = "--set dim=4 --set batch_size=128 --set learning_rate=0.02 --set evaluate_every=1 --epochs 2"
@@ -320,6 +321,21 @@ def test_recipes(graphcl_):
     assert found["lightgcn"]["about"].startswith("LightGCN")
     _, out, _ = graphcl_("recipes")
     assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == list(found)
+
+
+def test_protocols(graphcl_):
+    code, out, _ = graphcl_("protocols --json")
+    found = json.loads(out)
+    assert (code, list(found)) == (0, list(PROTOCOLS))
+    assert found["recbole"]["masks"] == ["train", "valid"]
+    assert found["recbole"]["select"] == "mrr@10"
+    _, out, _ = graphcl_("protocols")
+    assert (
+        out.splitlines()[2 * list(PROTOCOLS).index("lightgcnpp")] == "lightgcnpp      select on validation; train masked at test"
+    )
+    _, out, _ = graphcl_("train --help")
+    *most, last = PROTOCOLS
+    assert f"{','.join(most)}or{last};seegraphclprotocols." in "".join(out.split())  # lines break at hyphens too
 
 
 def test_bench(graphcl_, here):

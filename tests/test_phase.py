@@ -96,7 +96,7 @@ def test_without_a_part_to_select_on_every_epoch_is_trained(made, tmp_path, monk
     monkeypatch.setattr(phases, "select_report", None)  # would raise
     phases.run(phase, plan, config, tmp_path, epochs=3)
     assert (phase.progress.epoch, phase.progress.best_epoch, phase.best) == (3, 3, {})
-    assert [sorted(line) for line in lines(tmp_path)] == [["epoch", "seconds", "steps", "terms"]] * 3
+    assert [sorted(line) for line in lines(tmp_path)] == [["elapsed", "epoch", "seconds", "steps", "terms"]] * 3
 
 
 @pytest.mark.parametrize("recipe", [lightgcn, sgl])
@@ -120,7 +120,7 @@ def test_a_phase_from_its_checkpoint_goes_on_bit_for_bit(made, tmp_path, recipe)
     same(again.best, whole.best)
     same(again.streams.state_dict(), whole.streams.state_dict())
     for p, q in zip(lines(tmp_path / "parts"), lines(tmp_path / "whole"), strict=True):
-        assert {**p, "seconds": 0} == {**q, "seconds": 0}
+        assert {**p, "seconds": 0, "elapsed": 0} == {**q, "seconds": 0, "elapsed": 0}
 
 
 def test_a_checkpoint_holds_all_of_a_phase(made, tmp_path):

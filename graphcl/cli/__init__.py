@@ -107,7 +107,9 @@ def train(
     seed: int = 0,
     out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one under runs/.")] = None,
     device: Device = "auto",
-    protocol: Annotated[str, typer.Option(help="valid, refit, lightgcnpp, recbole, sslrec, as-published or all.")] = "valid",
+    protocol: Annotated[
+        str, typer.Option(help="valid, refit, lightgcnpp, recbole, sslrec, as-published or all; see graphcl protocols.")
+    ] = "valid",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     floor: Annotated[bool, typer.Option(help="Also measure the parameter-free baselines.")] = True,
     as_json: Json = False,
@@ -305,6 +307,21 @@ def recipes(as_json: Json = False) -> None:
     for name, about in found.items():
         print(f"{name:16}{about['about']}")
         print(" " * 16 + ", ".join(f"{k}={v}" for k, v in about["settings"].items()))
+
+
+@app.command("protocols")
+def list_protocols(as_json: Json = False) -> None:
+    """List the evaluation protocols: what each trains on, chooses the epoch on and masks."""
+    import dataclasses
+
+    from graphcl.data import PROTOCOLS
+
+    if as_json:
+        print(json.dumps({name: dataclasses.asdict(each) for name, each in PROTOCOLS.items()}))
+        return
+    for name, each in PROTOCOLS.items():
+        print(f"{name:16}{each.about}")
+        print(" " * 16 + f"used by {each.used_by}")
 
 
 @app.command()

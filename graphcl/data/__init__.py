@@ -8,7 +8,7 @@ from graphcl.data.config import DataFile, DatasetConfig
 from graphcl.data.describe import describe
 from graphcl.data.fetch import fetch
 from graphcl.data.filter import filter_rating, k_core, shrink
-from graphcl.data.protocol import PROTOCOLS, Plan, plan, refit_plan
+from graphcl.data.protocol import PROTOCOLS, Plan, Protocol, plan, refit_plan
 from graphcl.data.read import FORMATS, read_interactions
 from graphcl.data.registry import find, list_datasets, load
 from graphcl.data.split import RULES, Split, order_by_degree, split, split_files
@@ -21,6 +21,7 @@ __all__ = [
     "DataFile",
     "DatasetConfig",
     "Plan",
+    "Protocol",
     "Split",
     "describe",
     "fetch",

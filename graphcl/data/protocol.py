@@ -2,13 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphcl.data.nearest import nearest
 from graphcl.data.split import Split
 from graphcl.interactions import Interactions, concat
 
-PROTOCOLS = ("valid", "refit", "lightgcnpp", "recbole", "sslrec", "as-published", "all")
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to evaluate. Parts are called as in `Split.parts`; train never holds the validation pairs."""
+
+    name: str
+    about: str  # one line, for tables
+    trains_on: tuple[str, ...]
+    selects_on: str | None  # the part that chooses the epoch; what is trained on is masked while it does
+    masks: tuple[str, ...]  # left out of a user's ranking at test
+    used_by: str
+    refits_on: tuple[str, ...] = ()  # a second run trains on these, for as many epochs as the first chose
+    rule: str | None = None  # by which the whole log is split anew, in the default ratios
+    select: str | None = None  # the metric that chooses, where no setting says otherwise
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Parts without which it cannot be followed; others that a split lacks are passed over."""
+        return ("train",) if self.selects_on is None else ("train", self.selects_on)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    each.name: each
+    for each in (
+        Protocol(
+            "valid", "select on validation; train and validation masked at test",
+            trains_on=("train",), selects_on="valid", masks=("train", "valid"), used_by="the default here",
+        ),
+        Protocol(
+            "refit", "select on validation, then train on it too, for as many epochs; train and validation masked at test",
+            trains_on=("train",), selects_on="valid", masks=("train", "valid"), used_by="whoever deploys a selected model",
+            refits_on=("train", "valid"),
+        ),
+        Protocol(
+            "lightgcnpp", "select on validation; train masked at test",
+            trains_on=("train",), selects_on="valid", masks=("train",), used_by="LightGCN++",
+        ),
+        # RecBole's metrics are ours at cut-off 10. How often it evaluates and how long it waits are settings of a recipe.
+        Protocol(
+            "recbole", "split 8:1:1 at random within each user; select on validation by mrr@10; train and validation masked at test",
+            trains_on=("train",), selects_on="valid", masks=("train", "valid"), used_by="RecBole, RecBole-GNN",
+            rule="random", select="mrr@10",
+        ),
+        Protocol(
+            "sslrec", "select on validation; train masked at test",
+            trains_on=("train",), selects_on="valid", masks=("train",), used_by="SSLRec",
+        ),
+        Protocol(
+            "as-published", "select on TEST, as papers do; train and validation masked at test",
+            trains_on=("train", "valid"), selects_on="test", masks=("train", "valid"),
+            used_by="LightGCN, SGL, SELFRec, LightGCL and most papers; only to compare with them",
+        ),
+        Protocol(
+            "all", "train on every row; nothing is selected or tested",
+            trains_on=("train", "valid", "test"), selects_on=None, masks=(), used_by="deployment, with the epochs given",
+        ),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,45 +82,56 @@ class Plan:
     selected_on: str | None  # "valid", "test" (labelled so in every output) or None
 
 
+def find(name: str) -> Protocol:
+    """Raises ValueError for an unknown protocol."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
 def plan(split: Split, protocol: str = "valid") -> Plan:
-    """Parts and masks of a protocol.
-
-    ============ ================== =============== ===============
-    protocol     trains on          epoch chosen on masked at test
-    ============ ================== =============== ===============
-    valid        train              valid           train, valid
-    refit        first as `valid`, then `refit_plan`
-    lightgcnpp   train              valid           train
-    recbole      train              valid           train, valid
-    sslrec       train              valid           train
-    as-published train and valid    test            train and valid
-    all          every row          nothing         nothing
-    ============ ================== =============== ===============
-
-    Train is the split's train, which never holds validation pairs. Choosing on validation masks train alone. RecBole's
-    metric settings, and its 8:1:1 split of an unsplit log, are the caller's.
+    """Parts and masks of a protocol (of ``refit`` the first run's). The rule of a protocol that splits anew is the caller's.
 
     Raises: ValueError for an unknown protocol, and where the split lacks the part that the protocol chooses on.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}{nearest(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
-    train, valid, test = split.train, split.valid, split.test
-    if protocol == "all":
-        return Plan(protocol, concat(list(split.parts.values())), None, (), None, (), None)
-    if protocol == "as-published":
-        if test is None:
-            raise ValueError(f"{split.name}: protocol 'as-published' chooses the epoch on test, and there is no test part")
-        full = train if valid is None else concat([train, valid])
-        return Plan(protocol, full, test, (full,), test, (full,), "test")
-    valid = required_valid(split, protocol)
-    test_mask = (train,) if protocol in ("lightgcnpp", "sslrec") else (train, valid)
-    return Plan(protocol, train, valid, (train,), test, test_mask, "valid")
+    wanted = find(protocol)
+    check_parts(split, wanted)
+    train = joined(split, wanted.trains_on)
+    select = None if wanted.selects_on is None else split.parts[wanted.selects_on]
+    masked = (train,) if select is not None else ()
+    test, masks = tested(split, wanted, train, wanted.trains_on)
+    return Plan(protocol, train, select, masked, test, masks, wanted.selects_on)
 
 
 def refit_plan(split: Split) -> Plan:
     """The second run of `refit`: train and validation together, for as many epochs as the first run chose."""
-    full = concat([split.train, required_valid(split, "refit")])
-    return Plan("refit", full, None, (), split.test, (full,), "valid")
+    wanted = find("refit")
+    check_parts(split, wanted)
+    full = joined(split, wanted.refits_on)
+    test, masks = tested(split, wanted, full, wanted.refits_on)
+    return Plan(wanted.name, full, None, (), test, masks, wanted.selects_on)
+
+
+def joined(split: Split, names: Sequence[str]) -> Interactions:
+    return concat([split.parts[name] for name in names if name in split.parts])
+
+
+def tested(
+    split: Split, wanted: Protocol, train: Interactions, trained_on: tuple[str, ...]
+) -> tuple[Interactions | None, tuple[Interactions, ...]]:
+    """The test part and its masks; nothing is tested where it was trained on."""
+    if "test" in trained_on:
+        return None, ()
+    if wanted.masks == trained_on:
+        return split.test, (train,)
+    return split.test, tuple(split.parts[name] for name in wanted.masks if name in split.parts)
+
+
+def check_parts(split: Split, wanted: Protocol) -> None:
+    if "valid" in wanted.needs:
+        required_valid(split, wanted.name)
+    if "test" in wanted.needs and split.test is None:
+        raise ValueError(f"{split.name}: protocol {wanted.name!r} chooses the epoch on test, and there is no test part")
 
 
 def required_valid(split: Split, protocol: str) -> Interactions:

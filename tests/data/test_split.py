@@ -1,4 +1,6 @@
+import dataclasses
 import hashlib
+import re
 import warnings
 from collections import Counter, defaultdict
 
@@ -390,6 +392,29 @@ def test_protocols(protocol, train, select, select_mask, test, test_mask, select
 def test_every_protocol_is_tested():
     marks = [mark for mark in test_protocols.pytestmark if mark.name == "parametrize"]
     assert [case[0] for case in marks[0].args[1]] == list(PROTOCOLS)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_a_protocol_says_what_it_does(protocol):
+    """The line that tables print is read here word by word, and held against the parts that `plan` follows."""
+    said = {"validation": "valid", "TEST": "test", "train": "train"}
+    chosen = re.search(r"select on (\w+)", protocol.about)
+    assert (said[chosen[1]] if chosen else None) == protocol.selects_on
+    masked = re.search(r"; ([\w ]+) masked at test", protocol.about)
+    assert tuple(said[word] for word in masked[1].split(" and ")) == protocol.masks if masked else protocol.masks == ()
+    assert ("then train on it too" in protocol.about) == bool(protocol.refits_on)
+    assert ("split 8:1:1 at random within each user" in protocol.about) == (protocol.rule == "random")
+    assert protocol.select is None or f"by {protocol.select}" in protocol.about
+    assert "\n" not in protocol.about
+    assert protocol.used_by
+
+
+def test_protocols_are_frozen_and_found_by_name():
+    assert all(name == protocol.name for name, protocol in PROTOCOLS.items())
+    assert PROTOCOLS["as-published"].needs == ("train", "test")
+    assert PROTOCOLS["all"].needs == ("train",)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PROTOCOLS["valid"].masks = ()
 
 
 def test_the_second_run_of_refit():

@@ -1,0 +1,117 @@
+"""Configurations with their results, in the order and the groups of the tables. A result may be missing, or have fewer seeds yet than
+its configuration asks for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from graphcl.bench import FLOOR
+from graphcl.data.protocol import PROTOCOLS
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = ("recall@20", "ndcg@20")
+CHOSEN = {"valid": "validation", "test": "TEST, as papers do", None: "no epochs"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark: what was asked, and what came out of it so far."""
+
+    name: str
+    config: dict[str, Any]
+    result: dict[str, Any] | None
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Rows that may be compared: data, protocol, and the split where it is not the data set's own."""
+        return self.config["data"], self.config["protocol"], self.config.get("split") or ""
+
+    @property
+    def recipe(self) -> str:
+        return self.config["recipe"]
+
+    @property
+    def kind(self) -> str:
+        """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
+        return "floor" if self.recipe in FLOOR else "peer" if self.config.get("peer") else "trained"
+
+    @property
+    def published(self) -> dict[str, Any]:
+        return self.config.get("published") or {}
+
+    @property
+    def seeds(self) -> list[dict[str, Any]]:
+        return [] if self.result is None else self.result["seeds"]
+
+    @property
+    def told_seeds(self) -> str:
+        done, asked = len(self.seeds), len(self.config["seeds"])
+        return str(done) if done == asked else f"{done} of {asked}"
+
+    def mean(self, key: str) -> float:
+        return 0.0 if self.result is None else self.result["summary"][key]["mean"]
+
+    def spread(self, key: str) -> float | None:
+        """Standard deviation over seeds; None for a single one."""
+        return self.result["summary"][key]["std"] if self.result and len(self.seeds) > 1 else None
+
+    def figure(self, key: str) -> str:
+        spread = self.spread(key)
+        return f"{self.mean(key):.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+
+    @property
+    def chosen_on(self) -> str:
+        return CHOSEN[self.seeds[0]["selected_on"]]
+
+    @property
+    def epochs(self) -> str:
+        """The chosen epochs of all seeds, over the most that were trained."""
+        best = [seed["best_epoch"] for seed in self.seeds if seed["best_epoch"] is not None]
+        if not best:
+            return "-"
+        low, high = min(best), max(best)
+        return f"{low}{'' if low == high else f'-{high}'} of {max(seed['epochs'] for seed in self.seeds)}"
+
+    @property
+    def minutes(self) -> float:
+        """Of training, mean over seeds."""
+        return sum(seed["seconds"]["train"] for seed in self.seeds) / len(self.seeds) / 60
+
+    @property
+    def threads(self) -> str:
+        """Of torch and, where it is known and another number, of numba; those of all seeds."""
+        assert self.result is not None
+        old = {"torch": self.result["versions"].get("threads")}  # before seeds kept their own
+        found = set()
+        for seed in self.seeds:
+            each = seed.get("threads") or old
+            torch, numba = each.get("torch"), each.get("numba")
+            found.add(f"{torch or '?'}" + ("" if numba in (None, torch) else f" / {numba}"))
+        return ", ".join(sorted(found))
+
+
+def rows(root: Path = ROOT) -> list[Row]:
+    """Every configuration, by group and quality; what has no result yet comes last in its group."""
+    folder = root / "benchmarks"
+    found = []
+    for path in sorted((folder / "configs").glob("*.json")):
+        result = folder / "results" / path.name
+        found.append(Row(path.stem, json.loads(path.read_text()), json.loads(result.read_text()) if result.exists() else None))
+    return sorted(found, key=lambda row: (row.group, -row.mean("ndcg@20"), row.name))
+
+
+def groups(found: list[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    return {group: list(members) for group, members in groupby(found, key=lambda row: row.group)}
+
+
+def title(group: tuple[str, str, str]) -> str:
+    data, protocol, split = group
+    return f"{data}, `{protocol}`" + (f", split `{split}`" if split else "")
+
+
+def about(group: tuple[str, str, str]) -> str:
+    return PROTOCOLS[group[1]].about
