@@ -25,7 +25,7 @@ from graphcl.metrics import KNOWN
 from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
 from graphcl.recipes.configure import configure, find
 from graphcl.recipes.model import Model
-from graphcl.recipes.parts import inputs_of
+from graphcl.recipes.parts import inputs_of, scorer_of
 from graphcl.streams import Streams
 
 
@@ -90,10 +90,13 @@ class Run:
         inputs = inputs_of(self.recipe, config, self.plan.train)
         return model, inputs, phases.scorer(model, inputs)
 
-    @property
+    @cached_property
     def scorer(self):
         model, _, dots = self._restored
-        return model if dots is None else dots
+        if dots is None:
+            return model
+        config, _ = configure(self.recipe, {"run": self.config["settings"]})
+        return scorer_of(self.recipe, config, self.plan.train, dots)
 
     @cached_property
     def _seen(self) -> sparse.csr_matrix:
@@ -140,22 +143,22 @@ class Run:
             ValueError: an item that is not in the log.
         """
         row = self._rows(self.split.train.item_ids, [item], "item")
-        num_items = self.scorer.num_items
+        num_items, learned = self.scorer.num_items, self._restored[2]
         only = sparse.csr_matrix(([1.0], ([0], row)), shape=(1, num_items), dtype=np.float32)
-        scorer = self.scorer
-        if isinstance(scorer, DotScorer):
-            table = torch.nn.functional.normalize(scorer.items, dim=1)
-            scorer = DotScorer(table, table)
-            items, scores = top_k(scorer, torch.from_numpy(row), min(k, num_items - 1), seen=_at(only, row, num_items))
+        if learned is not None:
+            table = torch.nn.functional.normalize(learned.items, dim=1)
+            items, scores = top_k(
+                DotScorer(table, table), torch.from_numpy(row), min(k, num_items - 1), seen=_at(only, row, num_items)
+            )
         else:
-            items, scores = top_k(scorer, only, min(k, num_items - 1), seen=only)
+            items, scores = top_k(self.scorer, only, min(k, num_items - 1), seen=only)
         return _frame(np.asarray([item], dtype=object), self.split.train.item_ids.ids, items, scores).drop(columns="user")
 
     def embeddings(self) -> Embeddings:
         """Raises ValueError for a recipe without embeddings (the floor)."""
-        if not isinstance(self.scorer, DotScorer):
+        train, dots = self.split.train, self._restored[2]
+        if dots is None:
             raise ValueError(f"{self.config['recipe']} has no embeddings: it scores by counts or item weights")
-        train, dots = self.split.train, self.scorer
         return Embeddings(train.user_ids.ids, dots.users.cpu().numpy(), train.item_ids.ids, dots.items.cpu().numpy())
 
     def evaluate(self, *, progress: Progress | None = None) -> RankReport:

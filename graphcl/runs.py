@@ -28,6 +28,7 @@ from graphcl.data.split import Split, split
 from graphcl.interactions import Interactions, concat
 from graphcl.rank import Progress
 from graphcl.recipes.configure import configure, find, settings
+from graphcl.recipes.parts import scorer_of
 from graphcl.run import Run, test_report
 from graphcl.streams import Streams
 
@@ -182,7 +183,7 @@ def _train_model(
         last.progress = replace(last.progress, lines=p.lines)
         phases.run(last, plan, config, directory, epochs=p.best_epoch, name="-refit", observe=observe)
         seconds, steps = seconds + last.progress.seconds, steps + last.progress.steps
-    scorer = phases.scorer(last.model, last.inputs)
+    scorer = scorer_of(module, config, plan.train, phases.scorer(last.model, last.inputs))
     return _Outcome(scorer, last.model.state_dict(), plan, epochs, steps, p.best_epoch, seconds, ranking)
 
 

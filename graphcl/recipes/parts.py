@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from graphcl.contracts import Batches, Step
+from graphcl.contracts import Batches, Scorer, Step
 from graphcl.data.sample import Triples
 from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
@@ -29,3 +29,9 @@ def batches_of(recipe: ModuleType, config: Any, data: Interactions) -> Batches:
     """BPR triples, unless the recipe has ``batches(config, data)``."""
     own = vars(recipe)
     return own["batches"](config, data) if "batches" in own else Triples(data, config.batch_size, balance=config.balance)
+
+
+def scorer_of(recipe: ModuleType, config: Any, data: Interactions, learned: Scorer) -> Scorer:
+    """What ranks when training is over: the learned embeddings, unless the recipe has ``scorer(config, data, learned)``."""
+    own = vars(recipe)
+    return own["scorer"](config, data, learned) if "scorer" in own else learned
