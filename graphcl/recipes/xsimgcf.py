@@ -1,0 +1,75 @@
+"""XSimGCF: XSimGCL's embeddings beside a closed-form scorer that remembers which items go together.
+
+Embeddings of d numbers are a low-rank view of the log: they generalise, and lose the exact co-occurrences of rare items. Closed forms
+over items keep those and know little else. Their errors differ, so the sum of both ranks better than either:
+
+    score(u, i) = <u, i> / std_i <u, .> + beside_weight * c(u, i) / std_i c(u, .)
+
+with c the score of GF-CF (graph filters) or EASE, and each score in units of its standard deviation over the user's items, which makes
+the weight a number without a unit. The embeddings are trained, and the epoch is chosen, as XSimGCL's: c is there at ranking only.
+
+Of this project; no paper. Parts: ``xsimgcl``, ``gfcf``, ``ease``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from graphcl.contracts import Scorer
+from graphcl.interactions import Interactions
+from graphcl.recipes import ease, gfcf, xsimgcl
+
+KIND = "general"
+
+
+@dataclass(frozen=True)
+class Config(xsimgcl.Config):
+    beside: Literal["gfcf", "ease"] = "gfcf"
+    beside_weight: float = 0.25  # of its score, in standard deviations; 0: XSimGCL
+    l2: float = 500.0  # EASE's
+    factors: int = 256  # GF-CF's
+    alpha: float = 0.3  # GF-CF's
+
+    def __post_init__(self) -> None:
+        if self.beside not in ("gfcf", "ease"):
+            raise ValueError(f"beside must be gfcf or ease, got {self.beside!r}")
+        if not self.beside_weight >= 0:
+            raise ValueError(f"beside_weight must be 0 or more, got {self.beside_weight}")
+
+
+PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {**xsimgcl.SPACE, "beside_weight": (0.05, 2.0, "log")}
+
+build = xsimgcl.build
+
+
+def scorer(config: Config, data: Interactions, learned: Scorer) -> Scorer:
+    if config.beside_weight == 0:
+        return learned
+    if config.beside == "ease":
+        return Beside(learned, ease.build(ease.Config(l2=config.l2), data), config.beside_weight)
+    return Beside(learned, gfcf.build(gfcf.Config(factors=config.factors, alpha=config.alpha), data), config.beside_weight)
+
+
+class Beside:
+    """The sum of two scorers, each in units of its standard deviation over a user's items."""
+
+    def __init__(self, first: Scorer, second: Scorer, weight: float) -> None:
+        self.first, self.second, self.weight = first, second, weight
+        self.num_items = first.num_items
+
+    @torch.no_grad()
+    def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
+        first = self.first.score(users)
+        return _scaled(first).add_(_scaled(self.second.score(users)).to(first), alpha=self.weight)
+
+
+def _scaled(scores: Tensor) -> Tensor:  # [b, I]
+    """In units of the row's standard deviation; a row of one value becomes zero, for it ranks nothing."""
+    spread = scores.std(1, correction=0, keepdim=True)
+    return torch.where(spread > 0, scores / spread.clamp_min(torch.finfo(scores.dtype).tiny), 0.0)
