@@ -6,6 +6,7 @@ RECIPES: dict[str, str] = {
     "sgl": "graphcl.recipes.sgl",
     "simgcl": "graphcl.recipes.simgcl",
     "xsimgcl": "graphcl.recipes.xsimgcl",
+    "ncl": "graphcl.recipes.ncl",
     "lightgcl": "graphcl.recipes.lightgcl",
     "lightgcl_paper": "graphcl.recipes.lightgcl_paper",
     "popular": "graphcl.recipes.popular",
