@@ -14,4 +14,5 @@ from graphcl.ops.operator import Product as Product
 from graphcl.ops.sparse import Sparse as Sparse
 from graphcl.ops.sparse import SparseRows as SparseRows
 from graphcl.ops.svd import SVD as SVD
+from graphcl.ops.svd import sketched_svd as sketched_svd
 from graphcl.ops.svd import truncated_svd as truncated_svd

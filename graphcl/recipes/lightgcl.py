@@ -13,15 +13,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import total
 from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
 from graphcl.objectives import AllKeys, InfoNCE
-from graphcl.ops import LowRank, Operator, Sparse, truncated_svd
+from graphcl.ops import LowRank, Operator, Sparse, sketched_svd, truncated_svd
 from graphcl.perturb.edges import dropout_edges
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
@@ -29,6 +33,7 @@ from graphcl.recipes.settings import Training, sizes
 from graphcl.views import Relayed
 
 KIND = "general"
+SVDKind = Literal["component", "exact", "sketch"]
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +41,7 @@ _log = logging.getLogger(__name__)
 class Config(Training):
     num_layers: int = 2
     rank: int = 5  # q
+    svd: SVDKind = "component"
     weight: float = 0.2  # lambda1
     temperature: float = 0.2  # tau
     clamp: float = 5.0  # bound of the positive's logit
@@ -48,11 +54,13 @@ PRESETS: dict[str, dict] = {}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
+    if config.svd not in get_args(SVDKind):
+        raise ValueError(f"svd must be one of {', '.join(get_args(SVDKind))}, got {config.svd!r}")
     encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
     final = total(first=0)
     graph = bipartite(data)
     contrast = Contrast(
-        Relayed(svd_view(graph.ops[0], graph.kinds, config.rank), final),
+        Relayed(svd_view(graph.ops[0], graph.kinds, config.rank, config.svd, rng=rng), final),
         InfoNCE(config.temperature, "dot", AllKeys(), clamp=config.clamp),
         config.weight,
         rows="all-repeated",
@@ -68,12 +76,26 @@ def edge_dropout(p: float, num_layers: int) -> Callable[[Graph, torch.Generator]
     return lambda graph, rng: dropout_edges(graph, p, num_layers, rng)
 
 
-def svd_view(op: Operator, kinds: Mapping[str, slice], rank: int) -> LowRank:
-    """The rank-``rank`` SVD of the user-item block of ``op`` [N, N], as an operator over all nodes."""
+def svd_view(
+    op: Operator, kinds: Mapping[str, slice], rank: int, how: SVDKind = "component", *, rng: torch.Generator | None = None
+) -> LowRank:
+    """The rank-``rank`` SVD of the user-item block of ``op`` [N, N], as an operator over all nodes.
+
+    "exact": of the whole block. Normalised, each connected component of the graph has a singular value of 1, and where there are as
+    many as ``rank`` the view may know no more than which of some handful of nodes is which. "component": of the largest component,
+    the others having no view (they keep their layer 0, as nodes without edges do). "sketch": randomised, as released; needs ``rng``.
+    """
     users, items = kinds["user"], kinds["item"]
     assert isinstance(op, Sparse)
-    block = Sparse.from_scipy(op.to_scipy()[users, items], dtype=op.left.dtype)
-    svd = truncated_svd(block, rank)
+    matrix = op.to_scipy()
+    if how == "component":
+        matrix = _largest_component(matrix)
+    block = Sparse.from_scipy(matrix[users, items], dtype=op.left.dtype)
+    if how == "sketch":
+        assert rng is not None
+        svd = sketched_svd(block, rank, rng=rng)
+    else:
+        svd = truncated_svd(block, rank)
     _log.info("SVD view: rank %d, residual %.1e, explained energy %.4f", rank, svd.residual, svd.energy)
     root = svd.s.sqrt()
     u, v = svd.u * root, svd.v * root
@@ -83,3 +105,12 @@ def svd_view(op: Operator, kinds: Mapping[str, slice], rank: int) -> LowRank:
         torch.cat([torch.cat([u, zero_u], 1), torch.cat([zero_v, v], 1)]),
         torch.cat([torch.cat([zero_u, u], 1), torch.cat([v, zero_v], 1)]),
     )
+
+
+def _largest_component(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """[N, N] without the entries of all other connected components; of equal ones the first stays."""
+    count, label = connected_components(matrix, directed=False)
+    if count == 1:
+        return matrix
+    here = sparse.diags_array((label == np.bincount(label).argmax()).astype(matrix.dtype))
+    return (here @ matrix).tocsr()
