@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from graphcl.ops import row_norm
+from graphcl.ops import row_norm, segment_sum
 
 Metric = Literal["euclidean", "cosine"]
 _ENTRIES = 2**20  # distances held at a time: 4 MiB of float32, which stays in cache
@@ -31,7 +31,7 @@ def kmeans(
     start: Tensor | None = None,  # [K, d] centroids to go on from; None: rows drawn at random
     metric: Metric = "euclidean",
     max_iterations: int = 25,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-3,
     rng: torch.Generator,
 ) -> Clusters:
     """Moves each centroid to the mean of its rows until an iteration lowers the inertia by less than a share ``tolerance``.
@@ -85,7 +85,9 @@ def _check(x: Tensor, num_clusters: int, start: Tensor | None, metric: str, max_
         if bool(bad.any()):
             raise ValueError(f"{name} {int(bad.nonzero()[0])} is not finite")
         if metric == "cosine" and not bool((zero := ~rows.any(1)).logical_not().all()):
-            raise ValueError(f"{name} {int(zero.nonzero()[0])} is zero and has no direction; leave it out or use metric='euclidean'")
+            raise ValueError(
+                f"{name} {int(zero.nonzero()[0])} is zero and has no direction; leave it out or use metric='euclidean'"
+            )
 
 
 def _placed(rows: Tensor, metric: str) -> Tensor:
@@ -104,7 +106,8 @@ def _nearest(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 def _means(x: Tensor, nearest: Tensor, counts: Tensor, centroids: Tensor, metric: str) -> Tensor:
     """The next centroids; one that has no mean (no rows, or opposed ones under "cosine") stays."""
-    sums = x.new_zeros(centroids.shape, dtype=torch.float64).index_add_(0, nearest, x.double())
+    pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    sums = segment_sum(x[nearest.argsort(stable=True)].double(), pointers)
     means = (_placed(sums, metric) if metric == "cosine" else sums / counts[:, None]).to(x.dtype)
     return torch.where(means.isfinite().all(1, keepdim=True), means, centroids)
 

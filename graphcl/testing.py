@@ -292,7 +292,9 @@ def _check_pair(pair: Pair, graph: Graph, num_keys: int | None) -> list[Tensor]:
     span = graph.kinds[pair.kind]
     everything = pair.key.all()
     wanted = span.stop - span.start if num_keys is None else num_keys
-    assert len(pair.key) == len(everything) == wanted, f"{len(everything)} keys instead of {wanted}: one for each node of the kind"
+    assert len(pair.key) == len(everything) == wanted, (
+        f"{len(everything)} keys instead of {wanted}: one for each node of the kind"
+    )
     found = [pair.query, everything]
     if pair.positives.layout == torch.sparse_csr:
         assert pair.positives.shape == (len(pair.query), len(pair.key)), "sparse positives are [n, m]"

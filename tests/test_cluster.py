@@ -22,9 +22,9 @@ def lloyd(x: torch.Tensor, start: torch.Tensor, metric: str = "euclidean", itera
     x = torch.stack(unit) if metric == "cosine" else x
     centroids = [c / c.square().sum().sqrt() if metric == "cosine" else c for c in start]
     before = None
-    for _ in range(iterations + 1):
-        nearest = [min(range(len(centroids)), key=lambda k: float((row - centroids[k]).square().sum())) for row in x]  # noqa: B023
-        if nearest == before or _ == iterations:
+    for moves in range(iterations + 1):
+        nearest = [min(range(len(centroids)), key=lambda k: float((row - centroids[k]).square().sum())) for row in x]
+        if nearest == before or moves == iterations:
             break
         before = nearest
         for k in range(len(centroids)):

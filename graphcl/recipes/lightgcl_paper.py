@@ -73,9 +73,8 @@ PRESETS: dict[str, dict] = {}
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     encoder = ResidualGCN(sizes(data), config.dim, config.num_layers, slope=config.slope, rng=rng)
     graph = bipartite(data)
-    raw = config.svd == "raw"  # singular values grow with a component's size, so the whole matrix has the large one's first
     view = RelayedLayers(
-        svd_view(graph.adj if raw else graph.ops[0], graph.kinds, config.rank, "exact" if raw else "component"),
+        svd_view(graph.adj if config.svd == "raw" else graph.ops[0], graph.kinds, config.rank),
         tuple(increment(number) for number in range(1, config.num_layers + 1)),
         config.dim,
         slope=config.slope,

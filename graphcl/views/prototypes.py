@@ -47,7 +47,9 @@ class Prototypes(Part):
         self.readout, self.warm_up, self.every = readout, warm_up, every
         for kind, count in sizes.items():
             if count < num_clusters:
-                _log.warning("%d clusters of kind %r asked for, which has %d nodes: one cluster a node", num_clusters, kind, count)
+                _log.warning(
+                    "%d clusters of kind %r asked for, which has %d nodes: one cluster a node", num_clusters, kind, count
+                )
             self.register_buffer(f"{kind}_centroids", torch.zeros(min(num_clusters, count), dim))
             self.register_buffer(f"{kind}_nearest", torch.zeros(count, dtype=torch.int64))
         self._age: int | None = None  # epochs since the warm-up ended, 0 for the first

@@ -1,11 +1,12 @@
 """LightGCL's (released) loss and gradient against dense float64 with LAPACK's SVD."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from graphcl.graph import Graph
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes import lightgcl
 from tests import dense
@@ -14,7 +15,7 @@ from tests import dense
 def test_constants():
     config = lightgcl.Config()
     assert (config.dim, config.num_layers, config.batch_size, config.learning_rate) == (64, 2, 4096, 1e-3)
-    assert (config.rank, config.weight, config.temperature, config.clamp) == (5, 0.2, 0.2, 5.0)
+    assert (config.rank, config.svd, config.weight, config.temperature, config.clamp) == (5, "sketch", 0.2, 0.2, 5.0)
     assert (config.decay, config.dropout, config.epochs) == (1e-7, 0.0, 100)
 
 
@@ -38,7 +39,7 @@ def contrast(relayed, main, anchors, among, temperature, terms):
 
 
 def test_loss_and_gradient():
-    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, weight=0.7, temperature=0.25, decay=0.03)
+    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, svd="exact", weight=0.7, temperature=0.25, decay=0.03)
     model = lightgcl.build(config, dense.log(), rng=dense.generator(0))
     graph = dense.inputs()
     view = model.contrasts[0].views
@@ -104,57 +105,31 @@ def test_evaluation_has_no_dropout():
     assert_close(model.embed(dense.inputs()), table + op @ table + op @ op @ table, rtol=1e-12, atol=1e-15)
 
 
-def components() -> tuple[torch.Tensor, Graph]:
-    """Three parts apart and an isolated node: two users with one item each, then 6 users with 7 items in a ring with chords."""
+def test_a_graph_that_falls_apart(caplog):
+    """Two users with one item each beside 6 users and 7 items: rank 3 of the whole is which part a node is in. With three parts and
+    rank 2 the exact view says so too; of one part it says nothing."""
     pairs = [(0, 0), (1, 1)] + [(2 + u, 2 + (u + step) % 7) for u in range(6) for step in (0, 1, 3)]
     users, items = np.array(pairs, dtype=np.int32).T
-    log = Interactions(users, items, Vocabulary(np.arange(9)), Vocabulary(np.arange(9)))
-    matrix = torch.zeros(9, 9, dtype=torch.float64)
-    matrix[users, items] = 1
-    degrees = [matrix.sum(side).clamp_min(1).rsqrt() for side in (1, 0)]
-    return degrees[0][:, None] * matrix * degrees[1], dense.exact(lightgcl.bipartite(log))
-
-
-def test_svd_of_the_largest_component():
-    """The matrix has a singular value of 1 for each of its parts, so rank 3 of the whole knows these and nothing else; of the largest
-    part it knows three directions, and nothing of the others."""
-    matrix, graph = components()
-    assert_close(torch.linalg.svdvals(matrix)[:4] > 1 - 1e-9, torch.tensor([True, True, True, False]))
-    op = graph.ops[0]
-
-    def view(*args, **options):
-        return entries_of(lightgcl.svd_view(op, graph.kinds, 3, *args, **options))
-
-    inside = matrix.clone()
-    inside[:2] = 0
-    wanted = {"exact": best(matrix, 3), "component": best(inside, 3)}
-    for how, low in wanted.items():
-        assert_close(view(how)[:9, 9:], low, rtol=0, atol=1e-7)
-        assert_close(view(how)[9:, :9], low.T, rtol=0, atol=1e-7)
-        assert view(how)[:9, :9].abs().max() == view(how)[9:, 9:].abs().max() == 0
-    assert_close(view(), view("component"))
-    assert wanted["component"][:2].abs().max() < 1e-12
-    assert not torch.allclose(wanted["component"], wanted["exact"], atol=0.1)
-
-
-def best(matrix: torch.Tensor, rank: int) -> torch.Tensor:
-    u, s, vt = torch.linalg.svd(matrix)
-    return u[:, :rank] @ torch.diag(s[:rank]) @ vt[:rank]
-
-
-def test_component_is_exact_where_the_graph_is_connected():
-    """But for nodes without edges, of which neither knows anything."""
-    graph = dense.inputs()
-    views = [entries_of(lightgcl.svd_view(graph.ops[0], graph.kinds, 2, how)) for how in ("exact", "component")]
-    assert torch.equal(*views)
+    graph = dense.exact(lightgcl.bipartite(Interactions(users, items, Vocabulary(np.arange(8)), Vocabulary(np.arange(9)))))
+    with caplog.at_level(logging.WARNING):
+        lightgcl.svd_view(dense.inputs().ops[0], dense.inputs().kinds, 2)
+        assert not caplog.records
+        found = entries_of(lightgcl.svd_view(graph.ops[0], graph.kinds, 3))[:8, 8:]
+    assert "comes 3 times" in caplog.text
+    degree = graph.ops[0].degrees().double()
+    part = torch.tensor([0, 1] + [2] * 6), torch.tensor([0, 1] + [2] * 7)
+    roots = degree[:8].sqrt(), degree[8:].sqrt()
+    same = part[0][:, None] == part[1]
+    volume = torch.tensor([1.0, 1.0, 18.0], dtype=torch.float64)[part[0]]
+    assert_close(found, same * roots[0][:, None] * roots[1] / volume[:, None], rtol=0, atol=1e-7)
 
 
 def test_sketched_view():
-    """The recipe draws it after the table, from the same generator: another seed, another view; "exact" and "component" have none."""
-    for how, same in (("sketch", False), ("component", True), ("exact", True)):
+    """The recipe draws it after the table, from the same generator: another seed, another view; an exact one has none."""
+    for how, same in (("sketch", False), ("exact", True)):
         config = lightgcl.Config(dim=dense.WIDTH, rank=2, svd=how)
         ops = [lightgcl.build(config, dense.log(), rng=dense.generator(seed)).contrasts[0].views.op for seed in (0, 1, 0)]
         assert torch.equal(entries_of(ops[0]), entries_of(ops[2]))
         assert torch.allclose(entries_of(ops[0]), entries_of(ops[1]), atol=1e-6) == same
-    with pytest.raises(ValueError, match="svd must be one of component, exact, sketch, got 'lanczos'"):
+    with pytest.raises(ValueError, match="svd must be one of sketch, exact, got 'lanczos'"):
         lightgcl.build(lightgcl.Config(svd="lanczos"), dense.log(), rng=dense.generator(0))

@@ -29,7 +29,7 @@ pytestmark = [
         reason="$GRAPHCL_DATA/general/lastfm is not here",
     ),
 ]
-CONFIG = lightgcl.Config(dim=16, svd="sketch", learning_rate=0.01)  # all else as released; narrow and fast, for the test's sake
+CONFIG = lightgcl.Config(dim=16, learning_rate=0.01)  # all else as released; narrow and fast, for the test's sake
 
 
 class Trained(NamedTuple):

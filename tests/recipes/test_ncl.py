@@ -108,7 +108,15 @@ def test_three_epochs_of_adam():
 def test_a_cut_run_goes_on_bit_for_bit(tmp_path, cut):
     """Centroids move at epochs 2 and 4; those of epoch 2 serve in epoch 3 and are where epoch 4 starts from."""
     csv = toy_csv(tmp_path / "log.csv")
-    settings = {"dim": 8, "batch_size": 64, "learning_rate": 0.02, "epochs": 5, "num_clusters": 5, "warm_up": 1, "cluster_every": 2}
+    settings = {
+        "dim": 8,
+        "batch_size": 64,
+        "learning_rate": 0.02,
+        "epochs": 5,
+        "num_clusters": 5,
+        "warm_up": 1,
+        "cluster_every": 2,
+    }
 
     def stop(kind, what):
         if kind == "epoch" and what["epoch"] == cut:
@@ -121,7 +129,9 @@ def test_a_cut_run_goes_on_bit_for_bit(tmp_path, cut):
     weights = [(run.path / "model.safetensors").read_bytes() for run in (whole, resumed)]
     assert weights[0] == weights[1]
     assert whole.result["metrics"] == resumed.result["metrics"]
-    lines = [[json.loads(line)["terms"] for line in open(run.path / "metrics.jsonl")] for run in (whole, resumed)]
+    lines = [
+        [json.loads(line)["terms"] for line in (run.path / "metrics.jsonl").read_text().splitlines()] for run in (whole, resumed)
+    ]
     assert lines[0] == lines[1]
     assert [terms["prototypes"] > 0 for terms in lines[0]] == [False, True, True, True, True]
 
