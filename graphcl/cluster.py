@@ -78,16 +78,14 @@ def _check(x: Tensor, num_clusters: int, start: Tensor | None, metric: str, max_
         raise ValueError(f"max_iterations must be 0 or more, got {max_iterations}")
     if start is not None and start.shape != (num_clusters, x.shape[1]):
         raise ValueError(f"start must be of shape {(num_clusters, x.shape[1])}, got {tuple(start.shape)}")
-    for name, rows in (("row", x), ("start row", start)):
-        if rows is None:
-            continue
+    for name, rows in (("row", x), ("start row", x[:0] if start is None else start)):
         bad = ~rows.isfinite().all(1)
         if bool(bad.any()):
             raise ValueError(f"{name} {int(bad.nonzero()[0])} is not finite")
-        if metric == "cosine" and not bool((zero := ~rows.any(1)).logical_not().all()):
-            raise ValueError(
-                f"{name} {int(zero.nonzero()[0])} is zero and has no direction; leave it out or use metric='euclidean'"
-            )
+        zero = ~rows.any(1)
+        if metric == "cosine" and bool(zero.any()):
+            first = int(zero.nonzero()[0])
+            raise ValueError(f"{name} {first} is zero and has no direction; leave it out or use metric='euclidean'")
 
 
 def _placed(rows: Tensor, metric: str) -> Tensor:

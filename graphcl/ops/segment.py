@@ -1,7 +1,7 @@
 """Reductions over segments: runs of consecutive rows, told by pointers as in a CSR matrix.
 
-Where torch-scatter is installed (the extra ``scatter``) its kernels do it, through PyG's helper; else torch does. Both add a segment's
-rows in their order, so a sum on CPU has the same bits either way; on CUDA no atomic additions are needed.
+Where torch-scatter is installed (the extra ``scatter``) its kernels do it, through PyG's helper, and on CUDA without atomic additions,
+whose order varies; else torch does. On CPU both add a segment's rows in their order, so a sum has the same bits either way.
 """
 
 from __future__ import annotations

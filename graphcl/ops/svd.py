@@ -126,5 +126,5 @@ def _ordered(triplets: Triplets, residual: float, total: float, dtype: torch.dty
     order = np.argsort(-s, kind="stable")
     u, s, v = u[:, order], s[order], v[:, order]
     signs = np.sign(u[np.abs(u).argmax(0), np.arange(len(s))])
-    u, s, v = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (u * signs, s, v * signs))
-    return SVD(u, s, v, residual, float((triplets[1] ** 2).sum()) / total)
+    left, values, right = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (u * signs, s, v * signs))
+    return SVD(left, values, right, residual, float((s**2).sum()) / total)

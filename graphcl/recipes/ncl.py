@@ -4,10 +4,10 @@ Paper: Lin et al., "Improving Graph Collaborative Filtering with Neighborhood-en
 Checked against: RUCAIBox/NCL@962797a (``ncl.py``, ``trainer.py``, ``properties/``).
 
 Every term is a mean over the batch here. The release adds *sums* of both contrasts to a mean BPR, so its weights times its batch
-size of 4096 are ours: ``weight`` = ssl_reg B, ``prototype_weight`` = proto_reg B. Those of its data sets (which are no others' of
-these names; temperature / weight / item_weight / prototype_weight / num_clusters): ml-1m, the defaults; Yelp .05 / 4.1e-3 / 1.5 /
-4.1e-4 / 2000; Amazon Books .05 / 4.1e-3 / .8 / 4.1e-4 / 2000, decay 1e-6; Gowalla .05 / 4.1e-3 / .5 / 2e-4 / 10, learning rate 2e-3;
-Alibaba .1 / 4.1e-6 / 1 / 4.1e-7 / 10000.
+size of 4096 are ours: ``weight`` = ssl_reg B, ``prototype_weight`` = proto_reg B. The defaults are its settings for MovieLens-1M. Its
+others are for data sets of its own, whatever their names (temperature, weight, item_weight, prototype_weight, num_clusters): Yelp .05,
+4.1e-3, 1.5, 4.1e-4, 2000; Amazon Books .05, 4.1e-3, .8, 4.1e-4, 2000, decay 1e-6; Gowalla .05, 4.1e-3, .5, 2e-4, 10, learning rate
+2e-3; Alibaba .1, 4.1e-6, 1, 4.1e-7, 10000.
 
 Departs: decay is half the squared norm of layer 0 (LightGCN's) instead of the norm itself, over B; k-means goes on from the last
 epoch's centroids; a batch's repeated rows are told by counts; ``contrast_layer`` lies within ``num_layers``.
