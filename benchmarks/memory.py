@@ -41,7 +41,7 @@ def growth(call: Callable[[], Any]) -> int:
 def main(side: str, data: str) -> dict[str, Any]:
     train = protocols.plan(runs.load_data(data)[0], "valid").train
     graph = bipartite(train)
-    ours = OurStep(lightgcl, graph, train)
+    ours = OurStep(lightgcl, graph, train, svd="exact")
     (batch,) = ours.drawn(1)
     step: Callable[[Batch], Any] = ours
     if side == "peer":

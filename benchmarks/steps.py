@@ -148,7 +148,7 @@ def sgl_views(ours: OurStep) -> Sequence[Graph]:
 
 
 def lightgcl_row(graph: Graph, data: Interactions, *, repeats: int = 3, **settings: Any) -> dict[str, Any]:
-    ours = OurStep(lightgcl, graph, data, **settings)
+    ours = OurStep(lightgcl, graph, data, svd="exact", **settings)  # as the peer's, to compute the same
 
     def make(product: Product, config: Any) -> peers.Loss:
         return peers.lightgcl(product, graph, config)

@@ -115,6 +115,22 @@ class Keys(Protocol):
     def __len__(self) -> int: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A whole table as the key side of a pair."""
+
+    rows: Tensor  # [m, d]
+
+    def at(self, ids: Tensor) -> Tensor:
+        return self.rows[ids]
+
+    def all(self) -> Tensor:
+        return self.rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two sides, row by row, and which keys are positives of which queries."""
@@ -174,7 +190,7 @@ class Forward(Protocol):
 class ViewGenerator(Protocol):
     passes: int  # encoder passes besides the main one, stated so that cost is visible
 
-    def __call__(self, forward: Forward) -> tuple[Pair, ...]: ...
+    def __call__(self, forward: Forward) -> tuple[Pair, ...]: ...  # none: it has no part in this step
 
 
 class Part(nn.Module):

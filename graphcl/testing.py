@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Part, Scorer, Terms, ViewGenerator
+from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Part, Scorer, Table, Terms, ViewGenerator
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import mean
 from graphcl.graph import Graph, bipartite
@@ -155,11 +155,13 @@ def check_view(
     *,
     num_layers: int = 2,
     rows: AnchorRows = "positives",
+    num_keys: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Pairs of the right shape; as many passes as stated; deterministic given ``rng``; no global generator; inputs unchanged.
 
     The view runs on :func:`tiny_graph`, whose isolated nodes it has to survive. ``dtype`` is that of the view's own tensors.
+    ``num_keys``: how many keys each pair has, where they are not the nodes of its kind.
     """
     graph, batch = tiny_graph(dtype), tiny_batch()
     sizes = {kind: span.stop - span.start for kind, span in graph.kinds.items()}
@@ -185,7 +187,7 @@ def check_view(
         assert pairs, "the view has no pairs"
         found = []
         for pair in pairs:
-            found += _check_pair(pair, graph)
+            found += _check_pair(pair, graph, num_keys)
         (gradient,) = torch.autograd.grad(torch.stack([f.square().sum() for f in found]).sum(), table)
         assert bool(gradient.isfinite().all()), "a gradient is not finite"
         return found, gradient
@@ -228,8 +230,8 @@ def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **
     """Builds and trains the recipe on :func:`checkerboard`: each user's withheld item has to come first among the unseen ones,
     for a share ``least`` of users. Returns the share. A recipe without persons (``popular``) cannot pass.
 
-    ``settings`` replace those of a fast run: width 4, batches of 16, learning rate 0.05, rank 2, and a contrast's weight of at most
-    0.02, for with a large one the few nodes of the board would rather keep apart than match.
+    ``settings`` replace those of a fast run: width 4, batches of 16, learning rate 0.05, rank 2, 3 clusters from the second epoch on,
+    and a contrast's weight of at most 0.02, for with a large one the few nodes of the board would rather keep apart than match.
     """
     for part in ("KIND", "Config", "PRESETS", "build"):
         assert part in vars(module), f"{module.__name__} lacks {part}"
@@ -237,7 +239,9 @@ def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **
     for name, preset in module.PRESETS.items():
         assert set(preset) <= set(fields), f"preset {name} sets {sorted(set(preset) - set(fields))}, which Config does not have"
     stated(module)  # raises for a SPACE that cannot be searched
-    fast: dict[str, Any] = {"dim": WIDTH, "batch_size": 16, "learning_rate": 0.05, "rank": 2}
+    fast: dict[str, Any] = {
+        "dim": WIDTH, "batch_size": 16, "learning_rate": 0.05, "rank": 2, "num_clusters": 3, "warm_up": 1,
+    }  # fmt: skip
     weight = fields.get("weight")
     if isinstance(weight, float):
         fast["weight"] = min(weight, 0.02)
@@ -280,32 +284,19 @@ class _Counted(nn.Module):
         return self.inner(*args, **options)
 
 
-class Table:
-    """A whole table as the key side of a pair."""
-
-    def __init__(self, rows: Tensor):  # [m, d]
-        self.rows = rows
-
-    def at(self, ids: Tensor) -> Tensor:
-        return self.rows[ids]
-
-    def all(self) -> Tensor:
-        return self.rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 def _no_task(forward: Pass, model: Model) -> Terms:
     return {}
 
 
-def _check_pair(pair: Pair, graph: Graph) -> list[Tensor]:
+def _check_pair(pair: Pair, graph: Graph, num_keys: int | None) -> list[Tensor]:
     """Query, keys of the positives and all keys of a pair that fits the graph."""
     assert pair.kind in graph.kinds, f"kind {pair.kind!r} is none of {', '.join(graph.kinds)}"
     span = graph.kinds[pair.kind]
     everything = pair.key.all()
-    assert len(pair.key) == len(everything) == span.stop - span.start, "the key side has one row for each node of the kind"
+    wanted = span.stop - span.start if num_keys is None else num_keys
+    assert len(pair.key) == len(everything) == wanted, (
+        f"{len(everything)} keys instead of {wanted}: one for each node of the kind"
+    )
     found = [pair.query, everything]
     if pair.positives.layout == torch.sparse_csr:
         assert pair.positives.shape == (len(pair.query), len(pair.key)), "sparse positives are [n, m]"

@@ -93,7 +93,7 @@ MODELS = {
         lambda ours: lambda p, c: peers.sgl(p, [peers.times(peers.coo(g)) for g in steps.sgl_views(ours)], USERS, c),
         {"fraction": 0.3},
     ),
-    "lightgcl": (lightgcl, lambda ours: lambda p, c: peers.lightgcl(p, ours.graph, c), {"rank": 2}),
+    "lightgcl": (lightgcl, lambda ours: lambda p, c: peers.lightgcl(p, ours.graph, c), {"rank": 2, "svd": "exact"}),
 }
 
 

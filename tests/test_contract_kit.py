@@ -40,7 +40,7 @@ from graphcl.testing import (
     tiny_interactions,
     undisturbed,
 )
-from graphcl.views import CrossLayer, Relayed, RelayedLayers, TwoInputs, TwoNoises
+from graphcl.views import CrossLayer, Prototypes, Relayed, RelayedLayers, TwoInputs, TwoNoises
 
 SIZES = {"user": 5, "item": 6}
 
@@ -59,6 +59,7 @@ def drop(graph, rng):
 
 VIEWS = {
     "CrossLayer": lambda: CrossLayer(mean(), layer(1)),
+    "Prototypes": lambda: Prototypes(3, layer(0), SIZES, WIDTH),
     "Relayed": lambda: Relayed(low_rank(), mean()),
     "RelayedLayers": lambda: RelayedLayers(low_rank(), (increment(1), increment(2)), WIDTH, rng=generator()).double(),
     "TwoInputs": lambda: TwoInputs(drop, mean()),
@@ -111,7 +112,7 @@ def test_every_class_has_an_example():
 @pytest.mark.parametrize("rows", ["positives", "all-repeated"])
 @pytest.mark.parametrize("name", VIEWS)
 def test_view(name, rows):
-    check_view(VIEWS[name](), rows=rows, dtype=torch.float64)
+    check_view(VIEWS[name](), rows=rows, num_keys=3 if name == "Prototypes" else None, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

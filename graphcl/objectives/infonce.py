@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
-from graphcl.objectives.negatives import InBatch, row_numbers
-from graphcl.ops import gather_rows, unit_rows
+from graphcl.objectives.negatives import InBatch
+from graphcl.ops import gather_rows, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
 
 
 @dataclass(frozen=True)
@@ -79,31 +79,28 @@ class InfoNCE:
 
     def _several(self, query: Tensor, pair: Pair, cosine: bool) -> tuple[Tensor, Tensor]:
         """For CSR positives: what stands for the positive's ``s / t``, and which anchors have one, both [n]."""
-        rows = row_numbers(pair.positives)
+        pointers = pair.positives.crow_indices()
+        rows = segment_numbers(pointers)
         columns, place = pair.positives.col_indices().unique(return_inverse=True)
         keys = pair.key.at(columns)
         keys = unit_rows(keys) if cosine else keys
         similar = self._clamped((gather_rows(query, rows) * gather_rows(keys, place)).sum(1) / self.temperature)
         weight = pair.positives.values().to(similar.dtype)
-        total = query.new_zeros(len(query)).index_add(0, rows, weight)
+        total = segment_sum(weight, pointers)
         known = total > 0
         if self.several == "each":
-            return query.new_zeros(len(query)).index_add(0, rows, weight * similar) / torch.where(known, total, 1.0), known
-        weighed = similar + weight.log()
-        top = query.new_full((len(query),), -torch.inf).scatter_reduce(0, rows, weighed.detach(), "amax")
-        top = torch.where(known, top, 0.0)
-        share = query.new_zeros(len(query)).index_add(0, rows, (weighed - top[rows]).exp())
-        return top + torch.where(known, share, 1.0).log(), known
+            return segment_sum(weight * similar, pointers) / torch.where(known, total, 1.0), known
+        return torch.where(known, segment_log_sum_exp(similar + weight.log(), pointers), 0.0), known
 
 
 def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
     """Sparse CSR [n, m] of the pairs in either."""
     if positives.layout == torch.sparse_csr:
-        rows, cols = row_numbers(positives), positives.col_indices()
+        rows, cols = segment_numbers(positives.crow_indices()), positives.col_indices()
     else:
         rows, cols = torch.arange(len(positives), device=positives.device), positives
     if exclude is not None:
-        rows, cols = torch.cat([rows, row_numbers(exclude)]), torch.cat([cols, exclude.col_indices()])
+        rows, cols = torch.cat([rows, segment_numbers(exclude.crow_indices())]), torch.cat([cols, exclude.col_indices()])
     flat = (rows * num_keys + cols).unique()
     counts = torch.bincount(flat // num_keys, minlength=len(positives))
     pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])

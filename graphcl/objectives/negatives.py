@@ -9,12 +9,7 @@ from torch import Tensor
 
 from graphcl.contracts import Keys
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
-from graphcl.ops import unit_rows
-
-
-def row_numbers(matrix: Tensor) -> Tensor:
-    """The row of each entry of a sparse CSR tensor, int64 [nnz]."""
-    return torch.repeat_interleave(torch.arange(matrix.shape[0], device=matrix.device), matrix.crow_indices().diff())
+from graphcl.ops import segment_numbers, unit_rows
 
 
 def _places(rows: Tensor, cols: Tensor, columns: Tensor) -> Entries:
@@ -59,7 +54,7 @@ class InBatch:
             rows, places = _places(torch.arange(len(columns), device=columns.device), columns, columns)
             left_out.append((rows[rows != places], places[rows != places]))
         if exclude is not None:
-            left_out.append(_places(row_numbers(exclude), exclude.col_indices(), columns))
+            left_out.append(_places(segment_numbers(exclude.crow_indices()), exclude.col_indices(), columns))
         return log_sum_exp(
             query, keys, temperature, tile_entries=self.tile_entries, weights=weights,
             bias=None if key_weights is None else key_weights[columns].log(),
@@ -89,5 +84,5 @@ class AllKeys:
         return log_sum_exp(
             query, unit_rows(key.all()) if normalise else key.all(), temperature, tile_entries=self.tile_entries, weights=weights,
             bias=None if key_weights is None else key_weights.log(),
-            banned=None if exclude is None else (row_numbers(exclude), exclude.col_indices()),
+            banned=None if exclude is None else (segment_numbers(exclude.crow_indices()), exclude.col_indices()),
         )  # fmt: skip

@@ -11,7 +11,12 @@ from graphcl.ops.operator import LowRank as LowRank
 from graphcl.ops.operator import Mean as Mean
 from graphcl.ops.operator import Operator as Operator
 from graphcl.ops.operator import Product as Product
+from graphcl.ops.segment import segment_log_sum_exp as segment_log_sum_exp
+from graphcl.ops.segment import segment_max as segment_max
+from graphcl.ops.segment import segment_numbers as segment_numbers
+from graphcl.ops.segment import segment_sum as segment_sum
 from graphcl.ops.sparse import Sparse as Sparse
 from graphcl.ops.sparse import SparseRows as SparseRows
 from graphcl.ops.svd import SVD as SVD
+from graphcl.ops.svd import sketched_svd as sketched_svd
 from graphcl.ops.svd import truncated_svd as truncated_svd

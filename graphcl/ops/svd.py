@@ -42,24 +42,44 @@ def truncated_svd(op: Sparse, rank: int) -> SVD:
     Raises:
         ValueError: ``rank`` is not below the smaller side, or the matrix has no entry but zeros.
     """
+    matrix, total = _checked(op, rank)
+    residual, triplets = _solve(matrix, rank)
+    if residual >= _ACCEPTED:
+        _log.warning("singular triplets are off by %.1e of the largest singular value", residual)
+    return _ordered(triplets, residual, total, op.left.dtype)
+
+
+def sketched_svd(op: Sparse, rank: int, *, iterations: int = 2, rng: torch.Generator) -> SVD:
+    """The best approximation of rank ``rank`` within the range of ``(A A')^iterations A G``, G normal with ``rank`` columns: what
+    ``torch.svd_lowrank(A, rank, iterations)`` gives, in float64. Without oversampling these are no singular triplets: each mixes
+    many, and another seed mixes others.
+
+    Source: Halko, Martinsson and Tropp, SIAM Review 2011, algorithm 4.4 (A is transposed where it has more columns than rows).
+
+    Raises:
+        ValueError: as :func:`truncated_svd`.
+    """
+    matrix, total = _checked(op, rank)
+    wide = matrix.shape[0] < matrix.shape[1]
+    tall = matrix.T.tocsr() if wide else matrix
+    basis, _ = np.linalg.qr(tall @ torch.randn(tall.shape[1], rank, dtype=torch.float64, generator=rng).numpy())
+    for _ in range(iterations):
+        basis, _ = np.linalg.qr(tall.T @ basis)
+        basis, _ = np.linalg.qr(tall @ basis)
+    small, s, vt = np.linalg.svd((tall.T @ basis).T, full_matrices=False)
+    u, v = (vt.T, basis @ small) if wide else (basis @ small, vt.T)
+    return _ordered((u, s, v), _residual(matrix, (u, s, v)), total, op.left.dtype)
+
+
+def _checked(op: Sparse, rank: int) -> tuple[sparse.csr_matrix, float]:
+    """The matrix in float64 and its squared Frobenius norm."""
     if not 0 < rank < min(op.shape):
         raise ValueError(f"rank {rank} must lie between 1 and {min(op.shape) - 1} for a matrix of shape {op.shape}")
     matrix = op.to_scipy().astype(np.float64)
     total = float((matrix.data**2).sum())
     if total == 0:
         raise ValueError(f"a matrix of zeros has no singular vectors to speak of, shape {op.shape}")
-    residual, (u, s, v) = _solve(matrix, rank)
-    if residual >= _ACCEPTED:
-        _log.warning("singular triplets are off by %.1e of the largest singular value", residual)
-    order = np.argsort(-s, kind="stable")
-    u, s, v = u[:, order], s[order], v[:, order]
-    signs = np.sign(u[np.abs(u).argmax(0), np.arange(rank)])
-    energy = float((s**2).sum()) / total
-
-    def tensor(a: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(a)).to(op.left.dtype)
-
-    return SVD(tensor(u * signs), tensor(s), tensor(v * signs), residual, energy)
+    return matrix, total
 
 
 Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]  # u [n, rank], s [rank], v [m, rank]
@@ -75,8 +95,7 @@ def _solve(matrix: sparse.csr_matrix, rank: int) -> tuple[float, Triplets]:
         except Exception as error:  # several types, LinAlgError and ArpackError among them
             _log.info("%s failed: %s", solver, error)
             continue
-        off = [np.linalg.norm(difference, axis=0).max() for difference in (matrix @ v - u * s, matrix.T @ u - v * s)]
-        residual = float(np.nan_to_num(max(off) / max(s.max(), _TINY), nan=np.inf))
+        residual = _residual(matrix, (u, s, v))
         if best is None or residual < best[0]:
             best = residual, (u, s, v)
         if residual < _ACCEPTED:
@@ -93,3 +112,19 @@ def _triplets(matrix: sparse.csr_matrix, rank: int, solver: str) -> Triplets:
     length = matrix.shape[0] if solver == "propack" else min(matrix.shape)
     u, s, vt = svds(matrix, k=rank, solver=solver, v0=np.random.default_rng(0).standard_normal(length))
     return u, s, vt.T
+
+
+def _residual(matrix: sparse.csr_matrix, triplets: Triplets) -> float:
+    u, s, v = triplets
+    off = [np.linalg.norm(difference, axis=0).max() for difference in (matrix @ v - u * s, matrix.T @ u - v * s)]
+    return float(np.nan_to_num(max(off) / max(s.max(), _TINY), nan=np.inf))
+
+
+def _ordered(triplets: Triplets, residual: float, total: float, dtype: torch.dtype) -> SVD:
+    """Values falling, the largest entry of each left vector positive."""
+    u, s, v = triplets
+    order = np.argsort(-s, kind="stable")
+    u, s, v = u[:, order], s[order], v[:, order]
+    signs = np.sign(u[np.abs(u).argmax(0), np.arange(len(s))])
+    left, values, right = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (u * signs, s, v * signs))
+    return SVD(left, values, right, residual, float((s**2).sum()) / total)

@@ -148,7 +148,7 @@ class Contrast(nn.Module):
         for pair in self.views(forward):
             weight = self.weight if isinstance(self.weight, (int, float)) else self.weight[pair.kind]
             terms.append(weight * self.objective(pair))
-        return torch.stack(terms).sum()
+        return torch.stack(terms).sum() if terms else forward.main[0].new_zeros(())
 
 
 Task = Callable[[Pass, "Model"], Terms]

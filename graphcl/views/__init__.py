@@ -1,6 +1,7 @@
 """View generators: which rows are positives of which."""
 
 from graphcl.views.cross_layer import CrossLayer as CrossLayer
+from graphcl.views.prototypes import Prototypes as Prototypes
 from graphcl.views.relayed import Relayed as Relayed
 from graphcl.views.relayed_layers import RelayedLayers as RelayedLayers
 from graphcl.views.two_inputs import TwoInputs as TwoInputs

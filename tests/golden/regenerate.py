@@ -23,7 +23,7 @@ from graphcl.train import PlainStep, fit
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 5
 # Recipes have their own settings but for these; a batch holds the whole log, so that a step is an epoch with all its hooks.
-SMALL = {"dim": 4, "rank": 2, "batch_size": 1000, "learning_rate": 0.01}
+SMALL = {"dim": 4, "rank": 2, "batch_size": 1000, "learning_rate": 0.01, "num_clusters": 3, "warm_up": 2}
 VARIANTS = {
     "sgl nodes": ("sgl", {"drop": "nd", "fraction": 0.3}),
     "sgl walk": ("sgl", {"drop": "rw", "fraction": 0.3}),

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from graphcl.graph import normalise
-from graphcl.ops import Sparse, svd, truncated_svd
+from graphcl.ops import Sparse, sketched_svd, svd, truncated_svd
 from graphcl.testing import tiny_interactions
 
 
@@ -111,12 +111,62 @@ def test_scales_and_dtype_are_the_operators():
     np.testing.assert_allclose(found.s, np.linalg.svd(random_matrix(12, 9))[1][:2], rtol=1e-6)
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("shape", [(40, 25), (25, 40)])
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_sketch_is_the_projection_on_the_range_of_powers(shape, iterations):
+    """With the same normal matrix G: A is projected on the columns of (A A')^2 A G, without a QR in between; transposed if wide."""
+    matrix = random_matrix(*shape)
+    found = sketched_svd(Sparse.from_scipy(matrix, dtype=torch.float64), 4, iterations=iterations, rng=generator(3))
+    tall = matrix if shape[0] > shape[1] else matrix.T
+    drawn = torch.randn(25, 4, dtype=torch.float64, generator=generator(3)).numpy()
+    span = np.linalg.matrix_power(tall @ tall.T, iterations) @ tall @ drawn
+    projected = span @ np.linalg.pinv(span) @ tall
+    projected = projected if shape[0] > shape[1] else projected.T
+    np.testing.assert_allclose((found.u * found.s) @ found.v.T, projected, atol=1e-8)
+    np.testing.assert_allclose(found.s, np.linalg.svd(projected)[1][:4], rtol=1e-9)
+    for vectors in (found.u, found.v):
+        np.testing.assert_allclose(vectors.T @ vectors, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(found.energy, (projected**2).sum() / (matrix**2).sum())
+    assert found.residual > 1e-3  # these are no triplets, and it says so
+
+
+@pytest.mark.parametrize("shape", [(40, 25), (25, 40)])
+def test_sketch_is_torchs(shape):
+    matrix = random_matrix(*shape)
+    with torch.random.fork_rng():
+        torch.set_rng_state(generator(3).get_state())
+        u, s, v = torch.svd_lowrank(torch.from_numpy(matrix), q=4, niter=2)
+    found = sketched_svd(Sparse.from_scipy(matrix, dtype=torch.float64), 4, rng=generator(3))
+    np.testing.assert_allclose((found.u * found.s) @ found.v.T, (u * s) @ v.T, atol=1e-10)
+
+
+def test_sketch_is_a_function_of_rng():
+    op = Sparse.from_scipy(random_matrix(40, 25))
+    state = torch.get_rng_state()
+    first, second, other = (sketched_svd(op, 3, rng=generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first.u, second.u)
+    assert not torch.allclose(first.s, other.s)
+    assert first.u.dtype == torch.float32
+    assert (first.u[first.u.abs().argmax(0), torch.arange(3)] > 0).all()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def sketched(op: Sparse, rank: int):
+    return sketched_svd(op, rank, rng=generator())
+
+
+@pytest.mark.parametrize("decompose", [truncated_svd, sketched])
 @pytest.mark.parametrize("rank", [0, -1, 9, 20])
-def test_ranks_outside_the_matrix_are_refused(rank):
+def test_ranks_outside_the_matrix_are_refused(rank, decompose):
     with pytest.raises(ValueError, match="between 1 and 8"):
-        truncated_svd(Sparse.from_scipy(random_matrix(12, 9)), rank)
+        decompose(Sparse.from_scipy(random_matrix(12, 9)), rank)
 
 
-def test_zeros_are_refused():
+@pytest.mark.parametrize("decompose", [truncated_svd, sketched])
+def test_zeros_are_refused(decompose):
     with pytest.raises(ValueError, match="zeros"):
-        truncated_svd(Sparse.from_scipy(np.zeros((5, 4))), 2)
+        decompose(Sparse.from_scipy(np.zeros((5, 4))), 2)

@@ -9,7 +9,7 @@ from graphcl.graph import bipartite
 from graphcl.recipes import configure
 from tests import dense
 
-RECIPES = ("lightgcn", "lightgcnpp", "sgl", "simgcl", "xsimgcl", "lightgcl", "lightgcl_paper")
+RECIPES = ("lightgcn", "lightgcnpp", "sgl", "simgcl", "xsimgcl", "ncl", "lightgcl", "lightgcl_paper")
 
 
 @pytest.mark.gpu
@@ -18,7 +18,7 @@ RECIPES = ("lightgcn", "lightgcnpp", "sgl", "simgcl", "xsimgcl", "lightgcl", "li
 def test_losses_agree(name):
     """Views hold operators, which ``model.to`` does not know: they have to follow the main pass by themselves."""
     recipe = configure.find(name)
-    settings = {"rank": 2} if name.startswith("lightgcl") else {}
+    settings = {"rank": 2} if name.startswith("lightgcl") else {"num_clusters": 3, "warm_up": 0} if name == "ncl" else {}
     config = recipe.Config(dim=dense.WIDTH, **settings)
     inputs = vars(recipe)["inputs"](config, dense.log()) if "inputs" in vars(recipe) else bipartite(dense.log())
     found = []

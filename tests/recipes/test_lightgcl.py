@@ -1,8 +1,13 @@
 """LightGCL's (released) loss and gradient against dense float64 with LAPACK's SVD."""
 
+import logging
+
+import numpy as np
+import pytest
 import torch
 from torch.testing import assert_close
 
+from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes import lightgcl
 from tests import dense
 
@@ -10,7 +15,7 @@ from tests import dense
 def test_constants():
     config = lightgcl.Config()
     assert (config.dim, config.num_layers, config.batch_size, config.learning_rate) == (64, 2, 4096, 1e-3)
-    assert (config.rank, config.weight, config.temperature, config.clamp) == (5, 0.2, 0.2, 5.0)
+    assert (config.rank, config.svd, config.weight, config.temperature, config.clamp) == (5, "sketch", 0.2, 0.2, 5.0)
     assert (config.decay, config.dropout, config.epochs) == (1e-7, 0.0, 100)
 
 
@@ -34,7 +39,7 @@ def contrast(relayed, main, anchors, among, temperature, terms):
 
 
 def test_loss_and_gradient():
-    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, weight=0.7, temperature=0.25, decay=0.03)
+    config = lightgcl.Config(dim=dense.WIDTH, num_layers=2, rank=2, svd="exact", weight=0.7, temperature=0.25, decay=0.03)
     model = lightgcl.build(config, dense.log(), rng=dense.generator(0))
     graph = dense.inputs()
     view = model.contrasts[0].views
@@ -66,7 +71,7 @@ def test_loss_and_gradient():
 
 
 def entries_of(op) -> torch.Tensor:
-    return op @ torch.eye(dense.NODES, dtype=op.left.dtype)
+    return op @ torch.eye(op.shape[1], dtype=op.left.dtype)
 
 
 def test_full_rank_view_is_the_graph():
@@ -98,3 +103,33 @@ def test_evaluation_has_no_dropout():
     table = model.encoder.embedding.detach()
     op = dense.normalised(dense.adjacency())
     assert_close(model.embed(dense.inputs()), table + op @ table + op @ op @ table, rtol=1e-12, atol=1e-15)
+
+
+def test_a_graph_that_falls_apart(caplog):
+    """Two users with one item each beside 6 users and 7 items: rank 3 of the whole is which part a node is in. With three parts and
+    rank 2 the exact view says so too; of one part it says nothing."""
+    pairs = [(0, 0), (1, 1)] + [(2 + u, 2 + (u + step) % 7) for u in range(6) for step in (0, 1, 3)]
+    users, items = np.array(pairs, dtype=np.int32).T
+    graph = dense.exact(lightgcl.bipartite(Interactions(users, items, Vocabulary(np.arange(8)), Vocabulary(np.arange(9)))))
+    with caplog.at_level(logging.WARNING):
+        lightgcl.svd_view(dense.inputs().ops[0], dense.inputs().kinds, 2)
+        assert not caplog.records
+        found = entries_of(lightgcl.svd_view(graph.ops[0], graph.kinds, 3))[:8, 8:]
+    assert "comes 3 times" in caplog.text
+    degree = graph.ops[0].degrees().double()
+    part = torch.tensor([0, 1] + [2] * 6), torch.tensor([0, 1] + [2] * 7)
+    roots = degree[:8].sqrt(), degree[8:].sqrt()
+    same = part[0][:, None] == part[1]
+    volume = torch.tensor([1.0, 1.0, 18.0], dtype=torch.float64)[part[0]]
+    assert_close(found, same * roots[0][:, None] * roots[1] / volume[:, None], rtol=0, atol=1e-7)
+
+
+def test_sketched_view():
+    """The recipe draws it after the table, from the same generator: another seed, another view; an exact one has none."""
+    for how, same in (("sketch", False), ("exact", True)):
+        config = lightgcl.Config(dim=dense.WIDTH, rank=2, svd=how)
+        ops = [lightgcl.build(config, dense.log(), rng=dense.generator(seed)).contrasts[0].views.op for seed in (0, 1, 0)]
+        assert torch.equal(entries_of(ops[0]), entries_of(ops[2]))
+        assert torch.allclose(entries_of(ops[0]), entries_of(ops[1]), atol=1e-6) == same
+    with pytest.raises(ValueError, match="svd must be one of sketch, exact, got 'lanczos'"):
+        lightgcl.build(lightgcl.Config(svd="lanczos"), dense.log(), rng=dense.generator(0))

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 from torch.testing import assert_close
 
-from graphcl.contracts import Batch
+from graphcl.contracts import Batch, Part
 from graphcl.data.protocol import PROTOCOLS, plan
 from graphcl.data.split import split
 from graphcl.graph import bipartite
@@ -16,18 +16,20 @@ from graphcl.interactions import Interactions, Vocabulary
 from graphcl.objectives import AllKeys, InBatch
 from graphcl.ops import truncated_svd
 from graphcl.rank import DotScorer, evaluate
-from graphcl.recipes import RECIPES, configure, lightgcl, lightgcl_paper, lightgcn, lightgcnpp, sgl, simgcl, xsimgcl
+from graphcl.recipes import RECIPES, configure, lightgcl, lightgcl_paper, lightgcn, lightgcnpp, ncl, sgl, simgcl, xsimgcl
 from graphcl.recipes.lightgcl import svd_view
 from graphcl.recipes.model import Model
 from tests import dense
 
-GRAPH_RECIPES = (lightgcn, lightgcnpp, sgl, simgcl, xsimgcl, lightgcl, lightgcl_paper)
+GRAPH_RECIPES = (lightgcn, lightgcnpp, sgl, simgcl, xsimgcl, ncl, lightgcl, lightgcl_paper)
 
 
 def build(recipe, **settings) -> tuple[Model, object]:
     """A recipe's model in float64 on the toy log, its epoch begun, and its graph."""
-    rank = {"rank": 2} if "rank" in {f.name for f in dataclasses.fields(recipe.Config)} else {}
-    config = recipe.Config(dim=dense.WIDTH, **{**rank, **settings})
+    names = {f.name for f in dataclasses.fields(recipe.Config)}
+    rank = {"rank": 2} if "rank" in names else {}
+    clusters = {"num_clusters": 2, "warm_up": 0} if "num_clusters" in names else {}
+    config = recipe.Config(dim=dense.WIDTH, **{**rank, **clusters, **settings})
     model = recipe.build(config, dense.log(), rng=dense.generator(0)).double().train()
     graph = vars(recipe)["inputs"](config, dense.log()) if "inputs" in vars(recipe) else bipartite(dense.log())
     graph = dense.exact(graph)
@@ -35,6 +37,7 @@ def build(recipe, **settings) -> tuple[Model, object]:
         view = contrast.views
         if recipe is sgl:
             view.change = lambda graph, rng, change=view.change: dense.exact(change(graph, rng))
+        if isinstance(view, Part):
             view.start_epoch(graph, 1, dense.generator(1))
         if rank:
             view.op = svd_view(graph.ops[0], graph.kinds, 2)
@@ -73,6 +76,7 @@ def test_02_readout_differs_by_model():
         sgl: lambda m: dense.average(layers_of(m, 3)),
         simgcl: lambda m: dense.average(layers_of(m, 3)[1:]),
         xsimgcl: lambda m: dense.average(layers_of(m, 3)[1:]),
+        ncl: lambda m: dense.average(layers_of(m, 3)),
         lightgcl: lambda m: sum(layers_of(m, 2)),
     }
     for recipe, readout in wanted.items():
@@ -86,7 +90,7 @@ def test_02_readout_differs_by_model():
     assert_close(model.embed(graph), 0.2 * table + 0.4 * (first + op @ dense.unit(first)), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("recipe", [lightgcn, lightgcnpp, sgl, simgcl, xsimgcl, lightgcl])
+@pytest.mark.parametrize("recipe", [lightgcn, lightgcnpp, sgl, simgcl, xsimgcl, ncl, lightgcl])
 def test_03_every_term_has_the_same_reduction(recipe):
     """A batch written twice is the same batch to a mean. A summed contrast beside a mean BPR would double here, which is why one
     port's best weight is 1e-5 where the paper's is 0.5. (SELFRec's decay, a norm over B, goes with 1/sqrt(2).)"""
@@ -105,6 +109,7 @@ def test_04_whose_keys_are_negatives():
     dot products, without normalisation. LightGCL's paper: the batch's users and all its sampled items."""
     wanted = {
         sgl: ("cosine", AllKeys, "positives-repeated", 1),
+        ncl: ("cosine", AllKeys, "positives-repeated", 1),
         simgcl: ("cosine", InBatch, "positives", 1),
         xsimgcl: ("cosine", InBatch, "positives", 1),
         lightgcl: ("dot", AllKeys, "all-repeated", 1),
@@ -112,7 +117,7 @@ def test_04_whose_keys_are_negatives():
     }
     for recipe, (similarity, negatives, rows, num_layers) in wanted.items():
         model, graph = build(recipe)
-        (contrast,) = model.contrasts
+        contrast = model.contrasts[0]  # NCL has another, with centroids
         assert (contrast.objective.similarity, type(contrast.objective.negatives), contrast.rows) == (similarity, negatives, rows)
         compared = []
         inner = contrast.objective.negatives
@@ -132,7 +137,7 @@ def test_04_whose_keys_are_negatives():
 def test_05_what_decays():
     """Layer 0's rows of user, positive and negative, squared and halved, over B; or a norm that is not squared, of final rows
     without negatives; or all parameters."""
-    for recipe in (lightgcn, lightgcnpp, sgl):
+    for recipe in (lightgcn, lightgcnpp, sgl, ncl):
         model, graph = build(recipe, decay=0.5)
         table = model.encoder.embedding.detach()
         assert_close(losses(model, graph)["decay"], 0.5 * dense.half_squares(table), rtol=1e-12, atol=0)
