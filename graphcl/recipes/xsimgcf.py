@@ -33,7 +33,7 @@ class Config(xsimgcl.Config):
     beside_weight: float = 0.25  # of its score, in standard deviations; 0: XSimGCL
     l2: float = 500.0  # EASE's
     factors: int = 256  # GF-CF's
-    alpha: float = 0.3  # GF-CF's
+    alpha: float = 0.0  # GF-CF's low-pass term: the embeddings take its place
 
     def __post_init__(self) -> None:
         if self.beside not in ("gfcf", "ease"):
@@ -43,7 +43,7 @@ class Config(xsimgcl.Config):
 
 
 PRESETS: dict[str, dict] = {}
-SPACE: dict[str, tuple | list] = {**xsimgcl.SPACE, "beside_weight": (0.05, 2.0, "log")}
+SPACE: dict[str, tuple | list] = xsimgcl.SPACE  # a search scores the embeddings, as the choice of the epoch does
 
 build = xsimgcl.build
 

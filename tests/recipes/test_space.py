@@ -30,7 +30,8 @@ def test_the_settings_of_a_recipe_lie_in_its_space(name):
         assert "SPACE" in vars(module)
         for settings in ({}, *module.PRESETS.values()):
             value = getattr(module.Config(**settings), key)
-            assert bounds[0] <= value <= bounds[1], f"{key}={value} is outside {bounds}"
+            inside = value in bounds if isinstance(bounds, list) else bounds[0] <= value <= bounds[1]
+            assert inside, f"{key}={value} is outside {bounds}"
             assert type(bounds[0]) is type(bounds[1]) is type(value)
 
 

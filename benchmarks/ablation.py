@@ -1,0 +1,71 @@
+"""XSimGCF taken apart, on validation: ``python -m benchmarks.ablation DATA [--weights .1,.25]`` writes ``results/ablation-DATA.json``.
+
+Rows measured before stay in the file. Scores XSimGCL's embeddings, each closed form, and their sums by weight, all on the validation part of the run ``benchmarks/runs/xsimgcl-DATA-lightgcnpp/seed0``,
+which must have finished. Test is not looked at: the weight in a configuration of ``xsimgcf`` is the best one here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gc
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT
+from graphcl import bench, phase, rundir, runs
+from graphcl.contracts import Scorer
+from graphcl.recipes import ease, gfcf
+from graphcl.recipes.xsimgcf import Beside
+
+METRIC = "ndcg@20"
+WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.8)
+CLOSED = {
+    "gfcf": lambda data: gfcf.build(gfcf.Config(), data),
+    "gfcf without low pass": lambda data: gfcf.build(gfcf.Config(alpha=0.0), data),
+    "ease, l2 200": lambda data: ease.build(ease.Config(l2=200.0), data),
+    "ease, l2 500": lambda data: ease.build(ease.Config(l2=500.0), data),
+}
+_QUICK_ITEMS = 10_000  # above, EASE is cubic in them
+
+
+def main(
+    data: str, weights: tuple[float, ...] = WEIGHTS, forms: tuple[str, ...] = tuple(CLOSED), root: Path = ROOT / "benchmarks"
+) -> dict[str, Any]:
+    run = runs.load(root / "runs" / f"xsimgcl-{data}-lightgcnpp" / "seed0")
+    rows: list[dict[str, Any]] = []
+
+    def row(what: str, weight: float | None, scorer: Scorer) -> None:
+        means = phase.select_report(scorer, run.plan, METRIC).means
+        rows.append({"what": what, "weight": weight, **{key: means[key] for key in ("recall@20", METRIC)}})
+        print(rows[-1], flush=True)
+
+    row("xsimgcl", None, run.scorer)
+    for name in forms:
+        if name.startswith("ease") and run.scorer.num_items > _QUICK_ITEMS:
+            continue
+        closed = CLOSED[name](run.plan.train)
+        row(name, None, closed)
+        for weight in weights:
+            row(f"xsimgcl beside {name}", weight, Beside(run.scorer, closed, weight))
+        del closed
+        gc.collect()  # EASE's is items x items
+    path = root / "results" / f"ablation-{data}.json"
+    before = rundir.read_json(path)["rows"] if path.exists() else []
+    made = {(line["what"], line["weight"]) for line in rows}
+    rows = sorted([line for line in before if (line["what"], line["weight"]) not in made] + rows, key=lambda line: -line[METRIC])
+    result = {
+        "command": f"python -m benchmarks.ablation {data}", "data": data, "part": "validation", "settings": run.config["settings"],
+        "commit": bench.commit(), "date": datetime.date.today().isoformat(), "hardware": bench.hardware(), "rows": rows,
+    }  # fmt: skip
+    rundir.write_json(path, result)
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data")
+    parser.add_argument("--forms", default=";".join(CLOSED), help="separated by semicolons")
+    parser.add_argument("--weights", default=",".join(map(str, WEIGHTS)))
+    given = parser.parse_args()
+    main(given.data, tuple(float(weight) for weight in given.weights.split(",")), tuple(given.forms.split(";")))
