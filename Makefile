@@ -14,9 +14,9 @@ run: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
 
-# RecBole needs older packages than graphcl, so what is tested against it has an environment of its own.
+# RecBole needs older packages, so what is tested against it has an environment of its own: also the oldest that graphcl runs with.
 test-recbole: .venv-recbole/.made
-	GRAPHCL_LANE=recbole .venv-recbole/bin/python -m pytest -n 2 tests/integrations
+	GRAPHCL_LANE=recbole .venv-recbole/bin/python -m pytest -n 2 tests/integrations tests/ops tests/recipes
 
 check: lint types test wheel test-recbole
 

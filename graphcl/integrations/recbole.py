@@ -44,14 +44,15 @@ from torch import Tensor, nn
 from graphcl import phase as phases
 from graphcl.contracts import Batch, Part
 from graphcl.data.split import Split, order_by_degree
+from graphcl.integrations.recbole_names import EVALUATION, TRAINER_KEYS, metrics_of, settings_for
 from graphcl.interactions import Interactions, Vocabulary
-from graphcl.metrics import ACCURACY
 from graphcl.rank import DotScorer
 from graphcl.recipes.configure import configure, find
 from graphcl.recipes.parts import inputs_of
 from graphcl.run import Embeddings
 from graphcl.streams import Streams
 
+__all__ = ["EVALUATION", "Outcome", "compatible", "metrics_of", "recbole_model", "run", "settings_for", "split_of", "told"]
 _NEEDED = "RecBole 1.2.1 runs with NumPy 1 and pandas 2; make an environment with: pip install -c constraints-recbole.txt recbole"
 if int(np.__version__.split(".")[0]) > 1 or int(pd.__version__.split(".")[0]) > 2:
     raise ImportError(f"{_NEEDED} (here are NumPy {np.__version__} and pandas {pd.__version__})")
@@ -62,25 +63,6 @@ try:
     from recbole.utils import InputType, ModelType, get_model, get_trainer, init_seed
 except ImportError as error:
     raise ImportError(f"{_NEEDED} ({error})") from None
-
-# What RecBole's trainer decides: graphcl's name -> RecBole's, None where there is no choice.
-TRAINER_KEYS = {
-    "learning_rate": "learning_rate",
-    "batch_size": "train_batch_size",
-    "epochs": "epochs",
-    "patience": "stopping_step",
-    "evaluate_every": "eval_step",
-    "select": "valid_metric",
-    "balance": None,
-}
-METRICS = {"hr": "Hit", "ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "recall": "Recall", "precision": "Precision"}
-EVALUATION = {
-    "metrics": [METRICS[name] for name in ACCURACY],
-    "topk": list(phases.CUTOFFS),
-    "valid_metric": "NDCG@20",
-    "metric_decimal_place": 16,  # RecBole rounds
-    "eval_batch_size": 2**22,  # scores; at the default of 4096 a batch holds two users of MovieLens
-}
 
 
 @contextmanager
@@ -113,32 +95,6 @@ def split_of(train: Any, valid: Any = None, test: Any = None) -> Split:
     first = part(train)
     assert first is not None
     return order_by_degree(Split(train.dataset_name, first, part(valid), part(test), "recbole", 0))
-
-
-def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """RecBole's settings for those that ``graphcl train`` takes, and its evaluation with graphcl's metrics and cut-offs.
-
-    Raises:
-        ValueError: an unknown setting; users drawn uniformly, which RecBole does not do.
-    """
-    config, _ = configure(find(recipe), {"settings": settings or {}})
-    values = dict(vars(config))
-    found = dict(EVALUATION)
-    if "select" in values:
-        if values["balance"] != "interactions":
-            raise ValueError("RecBole draws each interaction once an epoch: balance must be 'interactions'")
-        name, _, k = phases.check_selection(values["select"]).partition("@")
-        found |= {str(TRAINER_KEYS[key]): values[key] for key in ("learning_rate", "batch_size", "epochs", "evaluate_every")}
-        # RecBole stops at the first evaluation beyond stopping_step.
-        found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": f"{METRICS[name]}@{k}"}
-    return {**found, "graphcl_settings": {key: value for key, value in values.items() if key not in TRAINER_KEYS}}
-
-
-def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """RecBole's ranking metrics under graphcl's keys (``hit@10`` is ``hr@10``). One that graphcl has not is left out."""
-    ours = {theirs.lower(): name for name, theirs in METRICS.items()}
-    parts = ((key.partition("@"), value) for key, value in result.items())
-    return {f"{ours[name]}@{k}": float(value) for (name, _, k), value in parts if name in ours}
 
 
 def told(config: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -180,11 +180,6 @@ def test_metrics_of_one_user_by_hand(tmp_path):
             "ndcg@4": dcg / (1 + 1 / math.log2(3) + 1 / math.log2(4)),
         }
     )  # fmt: skip
-
-
-def test_names_of_metrics_are_translated_and_unknown_ones_left_out():
-    found = recbole.metrics_of({"hit@10": np.float64(0.5), "recall@20": 0.25, "averagepopularity@10": 3.0})
-    assert found == {"hr@10": 0.5, "recall@20": 0.25}
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------------
@@ -373,7 +368,11 @@ def test_recboles_own_flow_trains_saves_and_loads(toy):
     assert 0 < result["ndcg@10"] < 1
     for key, value in again["state_dict"].items():
         assert torch.equal(value, model.state_dict()[key])
-    assert pickle.loads(pickle.dumps(type(model))) is type(model)
+    program = "import sys, torch; print(torch.load(sys.argv[1], weights_only=False)['config'].model_class.named)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, trainer.saved_model_file], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "sgl"
 
 
 def test_what_recbole_is_shielded_from_is_put_back(monkeypatch):
@@ -466,22 +465,6 @@ def test_training_under_recbole_is_as_good_as_under_graphcl():
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------------
-
-
-def test_settings_of_graphcl_become_recboles():
-    found = recbole.settings_for(
-        "xsimgcl",
-        {"learning_rate": 0.01, "patience": 6, "select": "HR@10".lower(), "eps": 0.3, "evaluate_every": 5, "batch_size": 64},
-    )
-    expected = {"learning_rate": 0.01, "stopping_step": 5, "valid_metric": "Hit@10", "eval_step": 5, "train_batch_size": 64}
-    assert expected.items() <= found.items()
-    assert found["graphcl_settings"]["eps"] == 0.3
-    assert not found["graphcl_settings"].keys() & recbole.TRAINER_KEYS.keys()
-    never = recbole.settings_for("xsimgcl", {"patience": 0, "epochs": 7})
-    assert never["stopping_step"] == 7  # more evaluations than there are
-    assert recbole.settings_for("ease")["graphcl_settings"] == {"l2": 500.0}
-    with pytest.raises(ValueError, match="balance must be 'interactions'"):
-        recbole.settings_for("lightgcn", {"balance": "users"})
 
 
 def test_settings_stand_beside_recboles_or_in_their_own_place(toy):
