@@ -30,6 +30,7 @@ import functools
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -73,7 +74,9 @@ def compatible() -> Iterator[None]:
     before = os.environ.get(key)
     os.environ[key], sys.argv = "1", sys.argv[:1]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", f"Environment variable {key} detected")
+            yield
     finally:
         sys.argv = arguments
         if before is None:
