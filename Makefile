@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-scatter check lint format types wheel golden bench bench-implicit bench-recbole clean
+.PHONY: run test test-recbole test-scatter check lint format types wheel golden bench bench-implicit bench-recbole clean
 
 run: $(VENV)/.run
 	rm -rf runs/quickstart
@@ -19,7 +19,11 @@ test-scatter: .venv-scatter/.made
 	.venv-scatter/bin/python -c "import torch_scatter"
 	.venv-scatter/bin/python -m pytest tests/ops/test_segment.py tests/objectives tests/test_cluster.py tests/recipes/test_ncl.py
 
-check: lint types test wheel
+# RecBole needs older packages, so what is tested against it has an environment of its own: also the oldest that graphcl runs with.
+test-recbole: .venv-recbole/.made
+	GRAPHCL_LANE=recbole .venv-recbole/bin/python -m pytest -n 2 tests/integrations tests/ops tests/recipes
+
+check: lint types test wheel test-recbole
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -59,11 +63,11 @@ bench-recbole: $(VENV)/.dev .venv-recbole/.made
 	.venv-implicit/bin/python -m pip install --quiet --disable-pip-version-check implicit==0.7.3
 	touch $@
 
-# The first line: RecBole's ray imports pkg_resources, and pip does not ask for it.
-.venv-recbole/.made: benchmarks/constraints-recbole.txt
+# setuptools: RecBole's ray imports pkg_resources, and pip does not ask for it.
+.venv-recbole/.made: setup.cfg constraints.txt constraints-recbole.txt
 	$(PYTHON) -m venv .venv-recbole
-	.venv-recbole/bin/python -m pip install --quiet --disable-pip-version-check -c $< setuptools
-	.venv-recbole/bin/python -m pip install --quiet --disable-pip-version-check -c $< recbole torch
+	.venv-recbole/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -c constraints-recbole.txt setuptools -e ".[recbole,test]"
 	touch $@
 
 .venv-scatter/.made: setup.cfg constraints.txt .wheels/.torch-scatter

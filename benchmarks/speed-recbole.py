@@ -1,6 +1,6 @@
 """A LightGCN step here and in RecBole, in turns: ``make bench-recbole``.
 
-RecBole needs older packages, so it runs in ``.venv-recbole`` (``constraints-recbole.txt``) as a process that makes one step
+RecBole needs older packages, so it runs in ``.venv-recbole`` as a process that makes one step
 when asked for one. Its data are gowalla's pairs as atomic files in a temporary folder.
 """
 
@@ -19,18 +19,11 @@ from benchmarks.steps import OurStep
 from graphcl import rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.graph import bipartite
+from graphcl.integrations.peer import write_parts
 from graphcl.interactions import Interactions
 from graphcl.recipes import lightgcn
 
 PYTHON = ROOT / ".venv-recbole" / "bin" / "python"
-
-
-def write_atomic(folder: Path, name: str, train: Interactions, test: Interactions) -> None:
-    """RecBole's three parts, ids as text; it wants a validation part, which here is the test part again and never looked at."""
-    (folder / name).mkdir()
-    for part, log in (("train", train), ("valid", test), ("test", test)):
-        lines = "\n".join(f"u{u}\ti{i}" for u, i in zip(log.users.tolist(), log.items.tolist(), strict=True))
-        (folder / name / f"{name}.{part}.inter").write_text(f"user_id:token\titem_id:token\n{lines}\n")
 
 
 def compare(train: Interactions, test: Interactions, *, python: Path = PYTHON, repeats: int = 15) -> dict[str, Any]:
@@ -40,14 +33,15 @@ def compare(train: Interactions, test: Interactions, *, python: Path = PYTHON, r
         FileNotFoundError: there is no environment with RecBole.
     """
     if not python.exists():
-        raise FileNotFoundError(f"{python} is not there; make bench-recbole creates the environment")
+        raise FileNotFoundError(f"{python} is not there; make test-recbole creates the environment")
     graph = bipartite(train)
     ours = OurStep(lightgcn, graph, train)
     sampling = float(np.median([timed(lambda: ours.drawn(1)) for _ in range(3)])) / ours.epoch_steps
     batches = iter(ours.drawn(repeats + 2))
     taken: dict[str, list[float]] = {"ours": [], "step": [], "draw": []}
     with tempfile.TemporaryDirectory() as folder:
-        write_atomic(Path(folder), "log", train, test)
+        # RecBole wants a validation part: the test part again, never looked at.
+        write_parts(Path(folder), "log", {"train": train, "valid": test, "test": test})
         # It writes a log folder where it stands, so it stands in the temporary one. -P: the folder of a script stays
         # off the path.
         with subprocess.Popen(

@@ -106,6 +106,10 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
     lacking = {"recipe", "data", "protocol", "seeds"} - set(config)
     if lacking:
         raise ValueError(f"{known[name]} lacks {', '.join(sorted(lacking))}")
+    if "peer" in config:  # another toolkit's model, in an environment of its own
+        from graphcl.integrations import peer
+
+        return peer.run(name, config, root=root)
     written = root / "results" / f"{name}.json"
     before = rundir.read_json(written) if written.exists() else None
     settings, grid = settings_of(config, root / "runs" / name / "grid.json")

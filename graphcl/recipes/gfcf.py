@@ -11,6 +11,7 @@ where the release divides by 0. Singular vectors of singular value 0 are left ou
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from dataclasses import dataclass
@@ -94,11 +95,18 @@ def right_singular_vectors(matrix: sparse.csr_matrix, k: int) -> np.ndarray:
         _, values, vectors = np.linalg.svd(wide.toarray(), full_matrices=False)
     else:
         start = np.random.default_rng(0).standard_normal(matrix.shape[0])  # propack: one per row; arpack: the smaller side
+        named = "rng" if "rng" in inspect.signature(svds).parameters else "random_state"  # before SciPy 1.15
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RuntimeWarning)
-                _, values, vectors = svds(wide, k=k, solver="propack", v0=start, return_singular_vectors="vh", rng=0)
-        except (np.linalg.LinAlgError, RuntimeError, RuntimeWarning, ArpackNoConvergence) as error:
+                _, values, vectors = svds(wide, k=k, solver="propack", v0=start, return_singular_vectors="vh", **{named: 0})
+        except (
+            np.linalg.LinAlgError,
+            RuntimeError,
+            RuntimeWarning,
+            ValueError,
+            ArpackNoConvergence,
+        ) as error:  # ValueError: SciPy 1.12
             logger.warning("propack found no %d singular vectors (%s); arpack takes over", k, error)
             _, values, vectors = svds(wide, k=k, solver="arpack", v0=start[:smaller], return_singular_vectors="vh")
         order = np.argsort(-values)

@@ -103,7 +103,7 @@ def test_from_scipy_keeps_values_only_where_they_differ():
 
 def test_a_matrix_and_its_transpose_are_no_cycle():
     """Dropped graphs, two a step with dropout, once filled 11 GB before Python looked for cycles."""
-    op = Sparse.from_scipy(sparse.random_array((5, 7), density=0.4, rng=np.random.default_rng(0), format="csr"))
+    op = Sparse.from_scipy(sparse.random_array((5, 7), density=0.4, random_state=np.random.default_rng(0), format="csr"))
     back, exact = op.T, op.to_scipy().toarray().T
     assert back.T is op
     assert op.T is back
@@ -132,7 +132,7 @@ def test_scaled_shares_the_pattern_and_its_transpose():
 @pytest.mark.parametrize("enabled", [False, True])
 def test_adjoint_of_rows_by_kernel_and_by_scatter(enabled):
     """The scatter is what other devices use."""
-    matrix = sparse.random_array((5, 7), density=0.5, rng=np.random.default_rng(1), format="csr")
+    matrix = sparse.random_array((5, 7), density=0.5, random_state=np.random.default_rng(1), format="csr")
     op, ids = Sparse.from_scipy(matrix, dtype=torch.float64), torch.tensor([4, 0, 4])
     grad = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.set_grad_enabled(enabled):
