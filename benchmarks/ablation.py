@@ -7,13 +7,12 @@ which must have finished. Test is not looked at: the weight in a configuration o
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT
-from graphcl import bench, phase, rundir, runs
+from benchmarks.measure import ROOT, stamped
+from graphcl import phase, rundir, runs
 from graphcl.contracts import Scorer
 from graphcl.recipes import ease, gfcf
 from graphcl.recipes.xsimgcf import Beside
@@ -54,10 +53,8 @@ def main(
     before = rundir.read_json(path)["rows"] if path.exists() else []
     made = {(line["what"], line["weight"]) for line in rows}
     rows = sorted([line for line in before if (line["what"], line["weight"]) not in made] + rows, key=lambda line: -line[METRIC])
-    result = {
-        "command": f"python -m benchmarks.ablation {data}", "data": data, "part": "validation", "settings": run.config["settings"],
-        "commit": bench.commit(), "date": datetime.date.today().isoformat(), "hardware": bench.hardware(), "rows": rows,
-    }  # fmt: skip
+    result = stamped(f"ablation-{data}", data=data, settings=run.config["settings"], rows=rows)
+    result["command"] = f"python -m benchmarks.ablation {data}"
     rundir.write_json(path, result)
     return result
 

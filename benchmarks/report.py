@@ -98,7 +98,25 @@ def scale(result: dict[str, Any]) -> str:
     return "\n\n".join(part for part in (about(result), table(heads, rows), " ".join(said)) if part)
 
 
-TABLES: dict[str, Made] = {"speed": speed, "speed-recbole": speed, "breakdown": taken_apart, "scale": scale}
+def ablation(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            line["what"],
+            "" if line["weight"] is None else f"{line['weight']:g}",
+            f"{line['recall@20']:.4f}",
+            f"{line['ndcg@20']:.4f}",
+        ]
+        for line in result["rows"]
+    ]
+    return "\n\n".join(
+        [f"**{result['data']}**, seed 0: {about(result)}", table(["what ranks", "weight", "Recall@20", "NDCG@20"], rows)]
+    )
+
+
+ABLATED = ("gowalla", "ml-1m", "yelp2018")
+TABLES: dict[str, Made] = {
+    "speed": speed, "speed-recbole": speed, "breakdown": taken_apart, "scale": scale, **{f"ablation-{data}": ablation for data in ABLATED},
+}  # fmt: skip
 
 
 def speeds(results: Path) -> dict[str, str]:

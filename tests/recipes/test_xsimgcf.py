@@ -14,7 +14,7 @@ from graphcl.streams import Streams
 from tests.recipes.floor import random_log
 from tests.toy import toy_csv
 
-SMALL = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "epochs": 2, "factors": 3}
+SMALL = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "epochs": 2, "factors": 3, "alpha": 0.3}
 
 
 def learned(num_users=40, num_items=30, dim=3):
@@ -26,7 +26,7 @@ def learned(num_users=40, num_items=30, dim=3):
 @pytest.mark.parametrize(("beside", "weight"), [("gfcf", 0.25), ("ease", 1.5)])
 def test_equals_the_formula(beside, weight):
     data = random_log()
-    config = xsimgcf.Config(beside=beside, beside_weight=weight, factors=5, l2=20.0)
+    config = xsimgcf.Config(beside=beside, beside_weight=weight, factors=5, alpha=0.3, l2=20.0)
     first, dots = learned()
     other = gfcf.build(gfcf.Config(5), data) if beside == "gfcf" else ease.build(ease.Config(20.0), data)
     second = other.score(torch.arange(40)).double().numpy()
@@ -43,7 +43,7 @@ def test_a_user_whom_one_of_them_knows_nothing_of_is_ranked_by_the_other():
     data = random_log()
     first, _ = learned()
     first.users[3] = 0
-    config = xsimgcf.Config(factors=5)
+    config = xsimgcf.Config(factors=5, alpha=0.3)
     got = xsimgcf.scorer(config, data, first).score(torch.tensor([3]))
     alone = gfcf.build(gfcf.Config(5), data).score(torch.tensor([3]))
     assert torch.isfinite(got).all()
@@ -67,7 +67,9 @@ def test_settings_out_of_range(change):
 def test_a_run_ranks_by_the_sum_and_does_so_again_when_loaded(tmp_path):
     data = graphcl.split(graphcl.read_interactions(toy_csv(tmp_path / "log.csv")))
     both = runs.train("xsimgcf", data, out=tmp_path / "both", beside_weight=2.0, **SMALL)
-    alone = runs.train("xsimgcl", data, out=tmp_path / "alone", **{k: v for k, v in SMALL.items() if k != "factors"})
+    alone = runs.train(
+        "xsimgcl", data, out=tmp_path / "alone", **{k: v for k, v in SMALL.items() if k not in ("factors", "alpha")}
+    )
     again = runs.load(tmp_path / "both")
     users = torch.arange(data.train.num_users)
     want = xsimgcf.Beside(alone.scorer, gfcf.build(gfcf.Config(3), again.plan.train), 2.0).score(
