@@ -1,7 +1,8 @@
-"""XSimGCF taken apart, on validation: ``python -m benchmarks.ablation DATA [--weights .1,.25]`` writes ``results/ablation-DATA.json``.
+"""XSimGCF taken apart, on validation: ``python -m benchmarks.ablation DATA`` writes ``results/ablation-DATA.json``.
 
-Rows measured before stay in the file. Scores XSimGCL's embeddings, each closed form, and their sums by weight, all on the validation part of the run ``benchmarks/runs/xsimgcl-DATA-lightgcnpp/seed0``,
-which must have finished. Test is not looked at: the weight in a configuration of ``xsimgcf`` is the best one here.
+Scores XSimGCL's embeddings, each closed form, and their sums by weight, on the validation part of the run
+``benchmarks/runs/xsimgcl-DATA-lightgcnpp/seed0``, which must have finished. Test is not looked at: the weight in a configuration of
+``xsimgcf`` is the best one here. With ``--forms`` or ``--weights`` a part is measured; rows measured before stay in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT, stamped
-from graphcl import phase, rundir, runs
+from graphcl import bench, phase, rundir, runs
 from graphcl.contracts import Scorer
 from graphcl.recipes import ease, gfcf
 from graphcl.recipes.xsimgcf import Beside
@@ -25,7 +26,6 @@ CLOSED = {
     "ease, l2 200": lambda data: ease.build(ease.Config(l2=200.0), data),
     "ease, l2 500": lambda data: ease.build(ease.Config(l2=500.0), data),
 }
-_QUICK_ITEMS = 10_000  # above, EASE is cubic in them
 
 
 def main(
@@ -41,7 +41,7 @@ def main(
 
     row("xsimgcl", None, run.scorer)
     for name in forms:
-        if name.startswith("ease") and run.scorer.num_items > _QUICK_ITEMS:
+        if name.startswith("ease") and "ease" in bench.skipped(run.split):
             continue
         closed = CLOSED[name](run.plan.train)
         row(name, None, closed)
@@ -53,8 +53,8 @@ def main(
     before = rundir.read_json(path)["rows"] if path.exists() else []
     made = {(line["what"], line["weight"]) for line in rows}
     rows = sorted([line for line in before if (line["what"], line["weight"]) not in made] + rows, key=lambda line: -line[METRIC])
-    result = stamped(f"ablation-{data}", data=data, settings=run.config["settings"], rows=rows)
-    result["command"] = f"python -m benchmarks.ablation {data}"
+    name, command = f"ablation-{data}", f"python -m benchmarks.ablation {data}"
+    result = stamped(name, command=command, data=data, settings=run.config["settings"], rows=rows)
     rundir.write_json(path, result)
     return result
 

@@ -108,9 +108,7 @@ def ablation(result: dict[str, Any]) -> str:
         ]
         for line in result["rows"]
     ]
-    return "\n\n".join(
-        [f"**{result['data']}**, seed 0: {about(result)}", table(["what ranks", "weight", "Recall@20", "NDCG@20"], rows)]
-    )
+    return f"**{result['data']}**, seed 0: {about(result)}\n\n" + table(["what ranks", "weight", "Recall@20", "NDCG@20"], rows)
 
 
 ABLATED = ("gowalla", "ml-1m", "yelp2018")

@@ -123,16 +123,8 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
             resume=(out / "config.json").exists(), observe=observe, **settings,
         )  # fmt: skip
         seeds.append(record(done))
-        result = {
-            "name": name,
-            "command": f"graphcl bench {name}",
-            **{key: config.get(key) for key in ("recipe", "data", "protocol", "published", "note")},
-            "settings": done.config["settings"],
-            "grid": grid,
-            **(stamp(done) if before is None else {key: before.get(key) for key in STAMP}),
-            "seeds": seeds,
-            "summary": summary(seeds),
-        }
+        stamped = measured(done) if before is None else {key: before.get(key) for key in STAMP}
+        result = composed(name, config, seeds, settings=done.config["settings"], grid=grid, **stamped)
         rundir.write_json(written, result)
     return result
 
@@ -199,16 +191,28 @@ def threads(done: Run) -> dict[str, int | None]:
 STAMP = ("commit", "date", "versions", "hardware", "peak_memory_gb")
 
 
-def stamp(done: Run) -> dict[str, Any]:
+def measured(done: Run) -> dict[str, Any]:
     """What a result that was just measured depends on; one whose seeds had all finished before keeps what it was measured with."""
-    found = (
-        commit(),
-        datetime.date.today().isoformat(),
-        rundir.read_json(done.path / "versions.json"),
-        {**hardware(), "threads": threads(done)},
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    )
-    return dict(zip(STAMP, found, strict=True))
+    versions = rundir.read_json(done.path / "versions.json")
+    return stamp(versions, {**hardware(), "threads": threads(done)}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def stamp(versions: Mapping[str, Any], hardware: Mapping[str, Any], peak_memory_gb: float) -> dict[str, Any]:
+    """With the commit and the date of now."""
+    return dict(zip(STAMP, (commit(), datetime.date.today().isoformat(), versions, hardware, peak_memory_gb), strict=True))
+
+
+def composed(
+    name: str,
+    config: Mapping[str, Any],
+    seeds: Sequence[Mapping[str, Any]],
+    *,
+    told: Sequence[str] = ("recipe", "data", "protocol", "published", "note"),  # of the configuration
+    **found: Any,
+) -> dict[str, Any]:
+    """A result as it is written."""
+    about = {"name": name, "command": f"graphcl bench {name}", **{key: config.get(key) for key in told}}
+    return {**about, **found, "seeds": seeds, "summary": summary(seeds)}
 
 
 def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

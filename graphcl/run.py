@@ -75,10 +75,14 @@ class Run:
         return protocols.plan(self.split, self.config["protocol"])
 
     @cached_property
+    def _settings(self) -> Any:
+        return configure(self.recipe, {"run": self.config["settings"]})[0]
+
+    @cached_property
     def _restored(self) -> tuple[Any, Any, DotScorer | None]:
         """Model and graph (or the Scorer and None), and what scores."""
         _ = self.result  # says so where the run is unfinished
-        config, _ = configure(self.recipe, {"run": self.config["settings"]})
+        config = self._settings
         tensors, _ = rundir.read_tensors(self.path / "model.safetensors")
         if "restore" in vars(self.recipe):
             return self.recipe.restore(config, self.plan.train, tensors), None, None
@@ -95,8 +99,7 @@ class Run:
         model, _, dots = self._restored
         if dots is None:
             return model
-        config, _ = configure(self.recipe, {"run": self.config["settings"]})
-        return scorer_of(self.recipe, config, self.plan.train, dots)
+        return scorer_of(self.recipe, self._settings, self.plan.train, dots)
 
     @cached_property
     def _seen(self) -> sparse.csr_matrix:
@@ -143,7 +146,7 @@ class Run:
             ValueError: an item that is not in the log.
         """
         row = self._rows(self.split.train.item_ids, [item], "item")
-        num_items, learned = self.scorer.num_items, self._restored[2]
+        num_items, learned = self.split.train.num_items, self._restored[2]
         only = sparse.csr_matrix(([1.0], ([0], row)), shape=(1, num_items), dtype=np.float32)
         if learned is not None:
             table = torch.nn.functional.normalize(learned.items, dim=1)

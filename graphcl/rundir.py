@@ -117,3 +117,8 @@ def keep_lines(path: Path, count: int) -> None:
     if path.exists():
         lines = path.read_text().splitlines(keepends=True)[:count]
         atomically(path, lambda part: part.write_text("".join(lines)))
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs, for an error's text; None stands for what one of them has not."""
+    return ", ".join(f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key))

@@ -249,10 +249,8 @@ def _directory(out: str | Path | None, about: dict[str, Any], resume: bool) -> P
                     f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these"
                 )
             if key == "settings":
-                told = [f"{k} {old[key].get(k)!r} -> {v!r}" for k, v in about[key].items() if old[key].get(k) != v]
-                raise ValueError(
-                    f"{path} has other settings ({', '.join(told)}); resume it with the same, or choose another --out"
-                )
+                told = rundir.changes(old[key], about[key])
+                raise ValueError(f"{path} has other settings ({told}); resume it with the same, or choose another --out")
             raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
     return path
 

@@ -86,9 +86,7 @@ def _same(study: Any, directory: Path, about: Mapping[str, Any]) -> None:
             raise ValueError(f"{directory} was tuned on other data than {about['dataset']!r} as it is now; choose another --out")
         was = old.get(key)
         if isinstance(value, dict) and isinstance(was, dict):
-            names = [name for name in {**was, **value} if was.get(name) != value.get(name)]
-            told = ", ".join(f"{name} {was.get(name)!r} -> {value.get(name)!r}" for name in names)
-            raise ValueError(f"{directory} holds a study with another {key} ({told}); choose another --out")
+            raise ValueError(f"{directory} holds a study with another {key} ({rundir.changes(was, value)}); choose another --out")
         raise ValueError(f"{directory} holds a study with {key} {was!r}, not {value!r}; choose another --out")
 
 

@@ -76,7 +76,7 @@ def tune(
         raise ValueError(f"trials must be 1 or more, got {trials}")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
-    if protocol in ("as-published", "all"):
+    if protocols.find(protocol).selects_on != "valid":
         raise ValueError(f"tuning is on validation alone, and protocol {protocol!r} has none; take valid, refit or another")
     module = find(recipe)
     if metric is not None:

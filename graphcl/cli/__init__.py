@@ -19,19 +19,10 @@ from graphcl.cli.data import app as data_verbs
 from graphcl.cli.options import (
     DataArg,
     Device,
-    Format,
-    ItemCol,
     Json,
-    KCore,
-    MinRating,
-    RatingCol,
-    Rule,
     RunDir,
-    SplitSeed,
-    TimeCol,
-    UserCol,
     assignments,
-    given,
+    reads_log,
     torch_device,
 )
 from graphcl.cli.tune import tune
@@ -98,6 +89,7 @@ def _shown_warnings() -> Iterator[None]:
 
 
 @app.command()
+@reads_log()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")] = "xsimgcl",
     data: DataArg = "ml-100k",
@@ -113,25 +105,14 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     floor: Annotated[bool, typer.Option(help="Also measure the parameter-free baselines.")] = True,
     as_json: Json = False,
-    format: Format = None,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    time_col: TimeCol = None,
-    rating_col: RatingCol = None,
-    min_rating: MinRating = None,
-    k_core: KCore = None,
-    split_rule: Rule = None,
-    split_seed: SplitSeed = None,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Train a recipe on a log, evaluate it honestly and keep the run."""
     import inspect
 
     from graphcl import bench, runs
 
-    options = given(
-        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
-        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
-    )  # fmt: skip
     settings = assignments(changes, reserved=inspect.signature(runs.train).parameters, verb="train")
     if epochs is not None:
         settings["epochs"] = str(epochs)

@@ -5,24 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from graphcl.cli import show
 from graphcl.cli.options import (
     DataArg,
-    Format,
-    ItemCol,
     Json,
-    KCore,
-    MinRating,
-    RatingCol,
-    Rule,
-    SplitSeed,
-    TimeCol,
-    UserCol,
-    given,
+    reads_log,
 )
 
 app = typer.Typer(help="Data sets: list, describe, fetch, convert, synth.", no_args_is_help=True, rich_markup_mode=None)
@@ -42,27 +33,16 @@ def data_list(as_json: Json = False) -> None:
 
 
 @app.command()
+@reads_log()
 def describe(
     data: DataArg,
-    format: Format = None,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    time_col: TimeCol = None,
-    rating_col: RatingCol = None,
-    min_rating: MinRating = None,
-    k_core: KCore = None,
-    split_rule: Rule = None,
-    split_seed: SplitSeed = None,
+    options: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Counts, density, cold users and items, time span, and a leakage audit."""
     from graphcl import runs
     from graphcl.data.describe import describe as audit
 
-    options = given(
-        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
-        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
-    )  # fmt: skip
     found = audit(runs.load_data(data, **options)[0])
     if as_json:
         print(json.dumps(found))
@@ -85,25 +65,17 @@ def fetch(
 
 
 @app.command()
+@reads_log(split=False)
 def convert(
     data: Annotated[Path, typer.Argument(metavar="FILE", help="A log in any known format.")],
     out: Annotated[Path, typer.Option(help="A .csv, .parquet, .inter or .npz file.")],
-    format: Format = None,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    time_col: TimeCol = None,
-    rating_col: RatingCol = None,
-    min_rating: MinRating = None,
-    k_core: KCore = None,
+    options: dict[str, Any],
 ) -> None:
     """Write a log in another format."""
     from graphcl.data.read import read_interactions
     from graphcl.data.write import write_interactions
 
-    log = read_interactions(
-        data, format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
-        min_rating=min_rating, k_core=k_core,
-    )  # fmt: skip
+    log = read_interactions(data, **options)
     write_interactions(log, out)
     print(f"{len(log)} rows: {out}")
 

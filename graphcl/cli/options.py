@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import functools
+import inspect
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +25,34 @@ Rule = Annotated[str | None, typer.Option("--split", help="random, temporal, glo
 SplitSeed = Annotated[int | None, typer.Option(help="Seed of the split; --seed never moves it.")]
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """Those that were given."""
-    return {key: value for key, value in options.items() if value is not None}
+def reads_log(*, split: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A verb that reads a log: in place of its parameter ``options`` the command line has those of reading and, with ``split``, of
+    splitting, and the verb gets a dict of the ones that were given."""
+    added: dict[str, Any] = {
+        "format": Format, "user_col": UserCol, "item_col": ItemCol, "time_col": TimeCol, "rating_col": RatingCol,
+        "min_rating": MinRating, "k_core": KCore, **({"split_rule": Rule, "split_seed": SplitSeed} if split else {}),
+    }  # fmt: skip
+
+    def expanded(verb: Callable[..., None]) -> Callable[..., None]:
+        parameters = []
+        for each in inspect.signature(verb, eval_str=True).parameters.values():
+            names = added if each.name == "options" else {each.name: each.annotation}
+            default = None if each.name == "options" else each.default
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+                for name, kind in names.items()
+            ]
+
+        @functools.wraps(verb)
+        def command(**arguments: Any) -> None:
+            values = {"rule" if name == "split_rule" else name: arguments.pop(name) for name in added}
+            verb(**arguments, options={key: value for key, value in values.items() if value is not None})
+
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return expanded
 
 
 def assignments(texts: list[str] | None, *, reserved: Container[str], verb: str) -> dict[str, Any]:

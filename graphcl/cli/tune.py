@@ -14,22 +14,14 @@ import typer
 from graphcl.cli.options import (
     DataArg,
     Device,
-    Format,
-    ItemCol,
     Json,
-    KCore,
-    MinRating,
-    RatingCol,
-    Rule,
-    SplitSeed,
-    TimeCol,
-    UserCol,
     assignments,
-    given,
+    reads_log,
     torch_device,
 )
 
 
+@reads_log()
 def tune(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")],
     data: DataArg,
@@ -48,15 +40,8 @@ def tune(
     prune: Annotated[bool, typer.Option(help="End trials that stay below the median.")] = True,
     device: Device = "auto",
     as_json: Json = False,
-    format: Format = None,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    time_col: TimeCol = None,
-    rating_col: RatingCol = None,
-    min_rating: MinRating = None,
-    k_core: KCore = None,
-    split_rule: Rule = None,
-    split_seed: SplitSeed = None,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Search a recipe's settings on validation; called again, the study goes on."""
     import inspect
@@ -64,10 +49,6 @@ def tune(
     from graphcl import tune as tuning
     from graphcl.recipes.space import parse
 
-    options = given(
-        format=format, user_col=user_col, item_col=item_col, time_col=time_col, rating_col=rating_col,
-        min_rating=min_rating, k_core=k_core, rule=split_rule, split_seed=split_seed,
-    )  # fmt: skip
     settings = assignments(changes, reserved=inspect.signature(tuning.tune).parameters, verb="tune")
     if epochs is not None:
         settings["epochs"] = str(epochs)

@@ -8,7 +8,6 @@ leaves the same items out as we do.
 
 from __future__ import annotations
 
-import datetime
 import json
 import resource
 import subprocess
@@ -23,6 +22,7 @@ import numpy as np
 from graphcl import bench, rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.data.split import Split
+from graphcl.integrations.recbole_names import metric_for
 from graphcl.interactions import Interactions, concat
 
 PROTOCOLS = ("valid", "recbole")  # whose masks are RecBole's: train where it selects, validation too at test
@@ -51,19 +51,11 @@ def run(name: str, config: Mapping[str, Any], *, root: Path, python: Path | None
         answer = _answer(root / "runs" / name / f"seed{seed}", asked, made, sequences, python)
         keys = ("epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds", "curve")
         seeds.append({"seed": seed, **{key: answer[key] for key in keys}})
-        result = {
-            "name": name,
-            "command": f"graphcl bench {name}",
-            **{key: config.get(key) for key in ("recipe", "peer", "data", "split", "protocol", "published", "note")},
-            "settings": {**answer["settings"], **config["settings"]},
-            "commit": bench.commit(),
-            "date": datetime.date.today().isoformat(),
-            "versions": answer["versions"],
-            "hardware": bench.hardware(),
-            "peak_memory_gb": answer["peak_memory_gb"],
-            "seeds": seeds,
-            "summary": bench.summary(seeds),
-        }
+        result = bench.composed(
+            name, config, seeds, told=("recipe", "peer", "data", "split", "protocol", "published", "note"),
+            settings={**answer["settings"], **config["settings"]},
+            **bench.stamp(answer["versions"], bench.hardware(), answer["peak_memory_gb"]),
+        )  # fmt: skip
         rundir.write_json(root / "results" / f"{name}.json", result)
     return result
 
@@ -84,7 +76,8 @@ def _check(name: str, config: Mapping[str, Any], python: Path) -> None:
 
 def _evaluation(protocol: str, sequences: bool) -> dict[str, Any]:
     """RecBole's settings for the files that are written for it."""
-    shared = {"valid_metric": "MRR@10" if protocol == "recbole" else "NDCG@20", "gpu_id": "", "state": "ERROR"}
+    metric = protocols.find(protocol).select or "ndcg@20"
+    shared = {"valid_metric": metric_for(metric), "gpu_id": "", "state": "ERROR"}
     how = {"group_by": "user", "order": "TO" if sequences else "RO", "split": {"LS": "valid_and_test"}, "mode": "full"}
     if sequences:
         return {**shared, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "eval_args": how}

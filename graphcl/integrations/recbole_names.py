@@ -41,11 +41,16 @@ def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict
     if "select" in values:
         if values["balance"] != "interactions":
             raise ValueError("RecBole draws each interaction once an epoch: balance must be 'interactions'")
-        name, _, k = phases.check_selection(values["select"]).partition("@")
         found |= {str(TRAINER_KEYS[key]): values[key] for key in ("learning_rate", "batch_size", "epochs", "evaluate_every")}
         # RecBole stops at the first evaluation beyond stopping_step.
-        found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": f"{METRICS[name]}@{k}"}
+        found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": metric_for(values["select"])}
     return {**found, "graphcl_settings": {key: value for key, value in values.items() if key not in TRAINER_KEYS}}
+
+
+def metric_for(key: str) -> str:
+    """RecBole's name of the metric that chooses. Raises ValueError for what cannot choose an epoch."""
+    name, _, k = phases.check_selection(key).partition("@")
+    return f"{METRICS[name]}@{k}"
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
