@@ -21,6 +21,7 @@ from graphcl.data import protocol as protocols
 from graphcl.data.nearest import nearest
 from graphcl.data.split import Split
 from graphcl.interactions import Interactions, Vocabulary
+from graphcl.pretrain import NodeRun
 from graphcl.recipes.configure import configure, find
 from graphcl.run import Run
 from graphcl.streams import Streams
@@ -43,12 +44,18 @@ def floor(made: Split, protocol: str, out: Path, *, preset: str | None = None) -
         if name in skipped(made):
             continue
         if (out / name / "result.json").exists():
-            found.append(runs.load(out / name))
+            found.append(Run(out / name))
             continue
         changes = {"l2": choose(made, "ease", "l2", EASE_GRID)[0]} if name == "ease" and made.valid is not None else {}
         begun = (out / name / "config.json").exists()
-        found.append(runs.train(name, made, out=out / name, protocol=protocol, resume=begun, preset=preset, **changes))
+        found.append(_recommender(name, made, out=out / name, protocol=protocol, resume=begun, preset=preset, **changes))
     return found
+
+
+def _recommender(name: str, made: Split, **options: Any) -> Run:
+    run = runs.train(name, made, **options)
+    assert isinstance(run, Run)
+    return run
 
 
 def skipped(made: Split) -> list[str]:
@@ -159,7 +166,7 @@ def settings_of(config: Mapping[str, Any], kept: Path) -> tuple[dict[str, Any], 
     return settings, found["scores"]
 
 
-def record(done: Run) -> dict[str, Any]:
+def record(done: Run | NodeRun) -> dict[str, Any]:
     """A seed's result with its curve; ``seconds`` of a point is training so far."""
     log = done.path / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -175,14 +182,14 @@ def record(done: Run) -> dict[str, Any]:
                 "epoch": line["epoch"],
                 "seconds": elapsed,
                 "terms": line["terms"],
-                **{k: held_out[k] for k in ("recall@20", "ndcg@20") if k in held_out},
+                **{k: held_out[k] for k in ("recall@20", "ndcg@20", "ma_f1", "mi_f1") if k in held_out},
             }
         )
     keys = ("seed", "epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds")
     return {**{key: done.result[key] for key in keys}, "threads": threads(done), "curve": curve}
 
 
-def threads(done: Run) -> dict[str, int | None]:
+def threads(done: Run | NodeRun) -> dict[str, int | None]:
     """How many a run was trained with; None where it did not keep the number."""
     versions = rundir.read_json(done.path / "versions.json")
     return {"torch": versions.get("threads"), "numba": versions.get("numba_threads")}
@@ -191,7 +198,7 @@ def threads(done: Run) -> dict[str, int | None]:
 STAMP = ("commit", "date", "versions", "hardware", "peak_memory_gb")
 
 
-def measured(done: Run) -> dict[str, Any]:
+def measured(done: Run | NodeRun) -> dict[str, Any]:
     """What a result that was just measured depends on; one whose seeds had all finished before keeps what it was measured with."""
     versions = rundir.read_json(done.path / "versions.json")
     return stamp(versions, {**hardware(), "threads": threads(done)}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
@@ -221,7 +228,7 @@ def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return {
         key: {"mean": float(np.mean([t[key] for t in tests])), "std": float(np.std([t[key] for t in tests], ddof=len(tests) > 1))}
         for key in tests[0]
-        if key.partition("@")[0] in ("recall", "ndcg")
+        if key.partition("@")[0] in ("recall", "ndcg", "ma_f1", "mi_f1", "auc", "nmi", "ari")
     }
 
 

@@ -150,6 +150,19 @@ class Batch:
     positives: Tensor  # [B] int64
     negatives: Tensor  # [B] int64
 
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.users.to(device), self.positives.to(device), self.negatives.to(device))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Nodes that a step is about; None: all of them."""
+
+    rows: Tensor | None = None  # [B] int64
+
+    def to(self, device: torch.device | str) -> Targets:
+        return self if self.rows is None else Targets(self.rows.to(device))
+
 
 class Perturb(Protocol):
     """Changes a layer's output; per-row draws come from one key, so they can be fused and repeated.
@@ -253,4 +266,4 @@ class Step(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-Batches = Callable[[torch.Generator], Iterator[Batch]]  # one epoch's batches
+Batches = Callable[[torch.Generator], Iterator[Any]]  # one epoch's batches

@@ -10,6 +10,7 @@ import numpy as np
 from graphcl import rundir
 
 if TYPE_CHECKING:
+    from graphcl.pretrain import NodeEmbeddings
     from graphcl.run import Embeddings
 
 FORMATS = (".npz", ".parquet", ".safetensors")
@@ -21,11 +22,12 @@ def check(path: Path) -> None:
         raise ValueError(f"embeddings are written as {', '.join(FORMATS)}, not as {path.name!r}")
 
 
-def write(embeddings: Embeddings, path: Path) -> None:
+def write(embeddings: Embeddings | NodeEmbeddings, path: Path) -> None:
     """Raises ValueError for an unknown format.
 
     .npz: arrays user_ids, users, item_ids, items (text ids as fixed-width text, so no pickle). .parquet: columns kind, id (text),
-    embedding. .safetensors: tensors users and items; the ids as JSON, under "about" in the metadata.
+    embedding. .safetensors: tensors users and items; the ids as JSON, under "about" in the metadata. Nodes of a graph: ids and nodes
+    in the place of these.
     """
     check(path)
     if path.suffix == ".npz":
@@ -41,23 +43,27 @@ def write(embeddings: Embeddings, path: Path) -> None:
     else:
         import torch
 
-        tensors = {"users": torch.from_numpy(embeddings.users), "items": torch.from_numpy(embeddings.items)}
-        ids = {"user_ids": embeddings.user_ids.tolist(), "item_ids": embeddings.item_ids.tolist()}
-        rundir.write_tensors(path, tensors, ids)
+        fields = embeddings._asdict()
+        tensors = {key: torch.from_numpy(table) for key, table in fields.items() if table.ndim == 2}
+        rundir.write_tensors(path, tensors, {key: ids.tolist() for key, ids in fields.items() if ids.ndim == 1})
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype == object else values
 
 
-def _frame(embeddings: Embeddings):
+def _frame(embeddings: Embeddings | NodeEmbeddings):
     import pandas as pd
 
     parts = [
         pd.DataFrame({"kind": kind, "id": pd.Series(ids).astype(str), "embedding": list(table)})
-        for kind, ids, table in (
-            ("user", embeddings.user_ids, embeddings.users),
-            ("item", embeddings.item_ids, embeddings.items),
-        )
+        for kind, ids, table in _kinds(embeddings)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _kinds(embeddings: Embeddings | NodeEmbeddings) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    found = embeddings._asdict()
+    if "nodes" in found:
+        return [("node", found["ids"], found["nodes"])]
+    return [("user", found["user_ids"], found["users"]), ("item", found["item_ids"], found["items"])]

@@ -43,17 +43,11 @@ class Run:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not self.path.is_dir():
-            raise FileNotFoundError(f"there is no run at {self.path}")
-        self.config: dict[str, Any] = rundir.read_json(self.path / "config.json")
-        if self.config.get("format") != rundir.FORMAT:
-            raise ValueError(f"{self.path}: written in format {self.config.get('format')}, this version reads {rundir.FORMAT}")
+        self.config: dict[str, Any] = rundir.read_config(self.path)
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        if not (self.path / "result.json").exists():
-            raise ValueError(f"the run at {self.path} has not finished; go on with it by resume (--resume --out {self.path})")
-        return rundir.read_json(self.path / "result.json")
+        return rundir.read_result(self.path)
 
     @cached_property
     def recipe(self) -> ModuleType:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,6 +54,23 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path.parent} is not a complete run: {path.name} is missing") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def read_config(directory: Path) -> Any:
+    """Raises FileNotFoundError where there is no run, ValueError for one of another format."""
+    if not directory.is_dir():
+        raise FileNotFoundError(f"there is no run at {directory}")
+    config = read_json(directory / "config.json")
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{directory}: written in format {config.get('format')}, this version reads {FORMAT}")
+    return config
+
+
+def read_result(directory: Path) -> Any:
+    """Raises ValueError for a run that has not finished."""
+    if not (directory / "result.json").exists():
+        raise ValueError(f"the run at {directory} has not finished; go on with it by resume (--resume --out {directory})")
+    return read_json(directory / "result.json")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
@@ -122,3 +142,64 @@ def keep_lines(path: Path, count: int) -> None:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs, for an error's text; None stands for what one of them has not."""
     return ", ".join(f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key))
+
+
+def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
+    """Where the run that ``about`` describes goes. An unnamed run never meets an older one; a named one only to resume it.
+
+    Raises:
+        ValueError: a directory in use, or of another run.
+    """
+    if out is None:
+        if resume:
+            raise ValueError("resume needs the run's directory (--out DIR)")
+        base = Path("runs") / f"{about['recipe']}-{about['dataset']}-seed{about['seed']}"
+        number, path = 1, base
+        while path.exists():
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
+        return path
+    path = Path(out)
+    if not (path / "config.json").exists():
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"{path} exists and is not a run; choose another --out")
+        if resume:
+            raise ValueError(f"there is no run to resume at {path}")
+        return path
+    if not resume:
+        raise ValueError(f"{path} holds a run already; resume it (--resume) or choose another --out")
+    old = read_json(path / "config.json")
+    if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
+        # How far an unfinished run goes may change: no epoch depends on how many follow.
+        old["settings"]["epochs"] = about["settings"].get("epochs")
+    for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings"):
+        if old.get(key) != about[key]:
+            if key == "fingerprint":
+                raise ValueError(
+                    f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these"
+                )
+            if key == "settings":
+                told = changes(old[key], about[key])
+                raise ValueError(f"{path} has other settings ({told}); resume it with the same, or choose another --out")
+            raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
+    return path
+
+
+def versions(device: str = "cpu") -> dict[str, Any]:
+    """What a result depends on besides its settings."""
+    packages = ("graphcl", "torch", "numpy", "scipy", "pandas", "numba", "pyarrow", "safetensors")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "packages": found,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "threads": torch.get_num_threads(),
+        "numba_threads": numba.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+    }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,20 +10,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
-import numba
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from graphcl import phase as phases
-from graphcl import rundir
+from graphcl import pretrain, rundir
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.protocol import Plan
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
 from graphcl.interactions import Interactions, concat
+from graphcl.pretrain import NodeRun
 from graphcl.rank import Progress
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.recipes.parts import scorer_of
@@ -35,9 +32,9 @@ from graphcl.streams import Streams
 Data: TypeAlias = str | Path | pd.DataFrame | Interactions | Split
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path) -> Run | NodeRun:
     """A run from its directory. Raises FileNotFoundError or ValueError where there is none, or a broken one."""
-    return Run(path)
+    return NodeRun(path) if pretrain.is_node_run(Path(path)) else Run(path)
 
 
 def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Split, str | None]:
@@ -83,7 +80,7 @@ def train(
     progress: Progress | None = None,
     on_start: Callable[[Path], None] | None = None,
     **changes: Any,
-) -> Run:
+) -> Run | NodeRun:
     """Trains, selects, evaluates and writes a run directory.
 
     ``changes`` are settings of the recipe and go over ``config``, which goes over the recipe's preset for the data set.
@@ -99,6 +96,14 @@ def train(
     """
     began = time.perf_counter()
     module = find(recipe)
+    if module.KIND == "hetero":
+        refused = {**(options or {}), **({"protocol": protocol} if protocol != "valid" else {})}
+        if refused:
+            raise ValueError(f"{recipe} trains on a graph, for which {', '.join(refused)} cannot be set")
+        return pretrain.train(
+            recipe, data, out=out, seed=seed, device=device, resume=resume, config=config, preset=preset, observe=observe,  # type: ignore[arg-type]
+            on_start=on_start, **changes,
+        )  # fmt: skip
     made, key = load_data(data, protocol, **(options or {}))
     key = preset or key
     chosen, sources = configure(module, {**defaults(module, protocol, key), "config": config or {}, "set": changes})
@@ -115,7 +120,7 @@ def train(
         "split": {"rule": made.rule, "seed": made.split_seed},
         "fingerprint": fingerprint(made),
     }
-    directory = _directory(out, about, resume)
+    directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():
         return Run(directory)
     loaded = time.perf_counter() - began
@@ -129,7 +134,7 @@ def train(
     built = time.perf_counter() - began
     # Nothing is written before here, so settings and data that are refused leave no directory behind.
     rundir.write_json(directory / "config.json", about)
-    rundir.write_json(directory / "versions.json", versions(device))
+    rundir.write_json(directory / "versions.json", rundir.versions(device))
     if not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
     if on_start is not None:
@@ -218,43 +223,6 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
     return Run(directory)
 
 
-def _directory(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
-    """Where the run goes. An unnamed run never meets an older one; a named one only to resume it."""
-    if out is None:
-        if resume:
-            raise ValueError("resume needs the run's directory (--out DIR)")
-        base = Path("runs") / f"{about['recipe']}-{about['dataset']}-seed{about['seed']}"
-        number, path = 1, base
-        while path.exists():
-            number += 1
-            path = base.with_name(f"{base.name}-{number}")
-        return path
-    path = Path(out)
-    if not (path / "config.json").exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ValueError(f"{path} exists and is not a run; choose another --out")
-        if resume:
-            raise ValueError(f"there is no run to resume at {path}")
-        return path
-    if not resume:
-        raise ValueError(f"{path} holds a run already; resume it (--resume) or choose another --out")
-    old = rundir.read_json(path / "config.json")
-    if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
-        # How far an unfinished run goes may change: no epoch depends on how many follow.
-        old["settings"]["epochs"] = about["settings"].get("epochs")
-    for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings"):
-        if old.get(key) != about[key]:
-            if key == "fingerprint":
-                raise ValueError(
-                    f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these"
-                )
-            if key == "settings":
-                told = rundir.changes(old[key], about[key])
-                raise ValueError(f"{path} has other settings ({told}); resume it with the same, or choose another --out")
-            raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
-    return path
-
-
 def fingerprint(made: Split) -> str:
     """Of every part's pairs and of all ids, in order."""
     digest = hashlib.sha256()
@@ -265,23 +233,3 @@ def fingerprint(made: Split) -> str:
     for vocabulary in (made.train.user_ids, made.train.item_ids):
         digest.update(pd.util.hash_array(vocabulary.ids).tobytes())
     return digest.hexdigest()
-
-
-def versions(device: str = "cpu") -> dict[str, Any]:
-    """What a result depends on besides its settings."""
-    packages = ("graphcl", "torch", "numpy", "scipy", "pandas", "numba", "pyarrow", "safetensors")
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "packages": found,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "threads": torch.get_num_threads(),
-        "numba_threads": numba.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-    }

@@ -27,12 +27,20 @@ class Epoch:
 
 
 class PlainStep:
-    """Sum the model's terms, differentiate, move. Adam without weight decay, since decay is a term of the loss.
+    """Sum the model's terms, differentiate, move. Adam without weight decay unless told, since decay is a term of most losses.
 
     The learning rate of epoch n is ``learning_rate * rate_decay ** (n - 1)``, but no less than ``lowest_rate``.
     """
 
-    def __init__(self, model: nn.Module, learning_rate: float, *, rate_decay: float = 1.0, lowest_rate: float = 0.0):
+    def __init__(
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        *,
+        rate_decay: float = 1.0,
+        lowest_rate: float = 0.0,
+        weight_decay: float = 0.0,
+    ):
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
         if not 0 < rate_decay <= 1 or not 0 <= lowest_rate <= learning_rate:
@@ -41,7 +49,7 @@ class PlainStep:
             )
         self.learning_rate, self.rate_decay, self.lowest_rate = learning_rate, rate_decay, lowest_rate
         parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def start_epoch(self, number: int) -> None:
         if self.rate_decay < 1:  # else the rate is the optimiser's own, which a caller may have changed
@@ -95,7 +103,7 @@ def fit(
         steps = 0
         for batch in batches(streams["batches"]):
             if device.type != "cpu":
-                batch = Batch(batch.users.to(device), batch.positives.to(device), batch.negatives.to(device))
+                batch = batch.to(device)
             terms = step(model, inputs, batch, streams["views"])
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()

@@ -108,10 +108,11 @@ def train(
     *,
     options: dict[str, Any],
 ) -> None:
-    """Train a recipe on a log, evaluate it honestly and keep the run."""
+    """Train a recipe on a log or a graph, evaluate it honestly and keep the run."""
     import inspect
 
     from graphcl import bench, runs
+    from graphcl.run import Run
 
     settings = assignments(changes, reserved=inspect.signature(runs.train).parameters, verb="train")
     if epochs is not None:
@@ -127,7 +128,7 @@ def train(
                 on_start=where.append, **settings,
             )  # fmt: skip
             rows = [run]
-            if floor and "test" in run.result["metrics"] and "restore" not in vars(run.recipe):
+            if floor and isinstance(run, Run) and "test" in run.result["metrics"] and "restore" not in vars(run.recipe):
                 rows += bench.floor(run.split, protocol, run.path / "floor", preset=run.config["preset"])
         except (KeyboardInterrupt, OSError) as error:
             if not where:
@@ -142,7 +143,7 @@ def train(
         print(json.dumps(result))
         return
     show.table(rows)
-    skipped = [] if not floor or len(rows) == 1 else bench.skipped(run.split)
+    skipped = [] if not isinstance(run, Run) or not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:
         print(f"Not measured at this size: {', '.join(skipped)} (graphcl train {skipped[0]} {data}).")
     print(f"Run: {run.path}")
@@ -175,17 +176,17 @@ def _citation(name: str) -> str:
 
 @app.command()
 def evaluate(run: RunDir, as_json: Json = False) -> None:
-    """Rank the test part of a run again."""
+    """Rank the test part of a run again, or probe the embedding of a graph."""
     from graphcl import runs
 
     loaded = runs.load(run)
     with show.bars() as (_, progress):
-        means = loaded.evaluate(progress=progress).means
-    result = {**loaded.result, "metrics": {**loaded.result["metrics"], "test": means}}
+        found = loaded.evaluate(progress=progress)
+    metrics = found if isinstance(found, dict) else {"test": found.means}
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps({**loaded.result, "metrics": {**loaded.result["metrics"], **metrics}}))
         return
-    for key, value in means.items():
+    for key, value in metrics["test"].items():
         print(f"{key:16}{value:10.4f}")
 
 
@@ -199,12 +200,10 @@ def recommend(
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not leave out what users have had.")] = False,
 ) -> None:
     """Recommend items to users of the log, or from histories."""
-    from graphcl import runs
-
     if users is not None and history is not None:
         raise ValueError("--users and --history exclude each other")
     _writer(out)
-    loaded = runs.load(run)
+    loaded = _recommender(run)
     with show.bars() as (_, progress):
         frame = loaded.recommend(
             _lines(users) if users else None, histories=_history(history) if history else None, k=k,
@@ -212,6 +211,16 @@ def recommend(
         )  # fmt: skip
     _write_frame(frame, out)
     print(f"{len(frame)} rows for {frame['user'].nunique()} users: {out}")
+
+
+def _recommender(path: Path) -> Any:
+    from graphcl import runs
+    from graphcl.run import Run
+
+    run = runs.load(path)
+    if not isinstance(run, Run):
+        raise ValueError(f"{path}: {run.config['recipe']} learned a graph's nodes, not users and items; use graphcl embed")
+    return run
 
 
 def _lines(path: Path) -> list[str]:
@@ -249,15 +258,13 @@ def _write_frame(frame: Any, out: Path) -> None:
 @app.command()
 def similar(run: RunDir, item: Annotated[str, typer.Option(help="An item id.")], k: int = 20, as_json: Json = False) -> None:
     """The items nearest to one item."""
-    from graphcl import runs
-
-    frame = runs.load(run).similar(item, k)
+    frame = _recommender(run).similar(item, k)
     print(frame.to_json(orient="records") if as_json else frame.to_string(index=False))
 
 
 @app.command()
 def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet or .safetensors file.")]) -> None:
-    """Write the embeddings of users and items with their ids."""
+    """Write the embeddings of users and items, or of a graph's nodes, with their ids."""
     from graphcl import export, runs
 
     export.check(out)

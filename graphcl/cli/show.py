@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphcl.pretrain import NodeRun
     from graphcl.run import Run
 
 
@@ -41,8 +42,28 @@ def bars() -> Iterator[tuple[Callable[[str, dict[str, Any]], None], Callable[[An
 COLUMNS = ("recall@20", "ndcg@20", "hr@20", "mrr@20", "coverage@20")
 
 
-def table(runs: list[Run]) -> None:
-    """Test metrics of runs, one line each."""
+def probes(run: NodeRun) -> None:
+    """Probe metrics of a run on a graph: a line for each label rate, and one for the clusters."""
+    result = run.result
+    test, spread = (result["metrics"][key] for key in ("test", "test_std"))
+    chosen = {"valid": "epoch chosen on validation", "loss": "epoch of the lowest training loss", None: "no epoch chosen"}
+    told = f"{result['best_epoch'] or result['epochs']} of {result['epochs']} epochs, {result['seconds']['train']:.1f} s"
+    print(
+        f"{result['recipe']} on {result['dataset']}, {chosen[result['selected_on']]}: {told}. Probes on test nodes, spread over fits:"
+    )
+    rates = [key.partition("@")[2] for key in test if key.startswith("ma_f1@")]
+    print(f"{'labels a class':16}" + "".join(f"{name:>18}" for name in ("ma_f1", "mi_f1", "auc")))
+    for rate in rates:
+        figures = [f"{test[key]:.4f} ± {spread[key]:.4f}" for key in (f"ma_f1@{rate}", f"mi_f1@{rate}", f"auc@{rate}")]
+        print(f"{rate:16}" + "".join(f"{figure:>18}" for figure in figures))
+    print(f"{'k-means':16}" + "".join(f"{key:>8} {test[key]:.4f} ± {spread[key]:.4f}" for key in ("nmi", "ari")))
+
+
+def table(runs: list[Run] | list[NodeRun] | list[Run | NodeRun]) -> None:
+    """Test metrics of runs, one line each; of a run on a graph its probes."""
+    if "nmi" in runs[0].result["metrics"].get("test", {}):
+        probes(runs[0])  # type: ignore[arg-type]
+        return
     first = runs[0].result
     if "test" not in first["metrics"]:
         print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, no test part")

@@ -147,7 +147,7 @@ def answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     from graphcl.integrations import recbole
 
     found = recbole.run(asked["model"], _DATASET, {**asked["settings"], "data_path": str(folder)})
-    versions = runs.versions()
+    versions = rundir.versions()
     versions["packages"]["recbole"] = importlib.metadata.version("recbole")
     curve = [
         {

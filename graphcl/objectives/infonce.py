@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.ops import gather_rows, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
+from graphcl.ops import pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,10 @@ class InfoNCE:
     def _several(self, query: Tensor, pair: Pair, cosine: bool) -> tuple[Tensor, Tensor]:
         """For CSR positives: what stands for the positive's ``s / t``, and which anchors have one, both [n]."""
         pointers = pair.positives.crow_indices()
-        rows = segment_numbers(pointers)
         columns, place = pair.positives.col_indices().unique(return_inverse=True)
         keys = pair.key.at(columns)
         keys = unit_rows(keys) if cosine else keys
-        similar = self._clamped((gather_rows(query, rows) * gather_rows(keys, place)).sum(1) / self.temperature)
+        similar = self._clamped(pair_scores(query, keys, pointers, place) / self.temperature)
         weight = pair.positives.values().to(similar.dtype)
         total = segment_sum(weight, pointers)
         known = total > 0

@@ -1,4 +1,4 @@
-"""Settings that every trained graph recommender has."""
+"""Settings that every trained recipe of a kind has."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ class Training:
     evaluate_every: int = 1  # epochs
     select: str = "ndcg@20"  # the metric that chooses the epoch
     balance: Literal["interactions", "users"] = "interactions"  # how training pairs are drawn
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a recipe without labels trains on a heterogeneous graph, and how its embedding is probed."""
+
+    dim: int = 64
+    learning_rate: float = 1e-3  # Adam's
+    weight_decay: float = 0.0  # Adam's
+    epochs: int = 10_000  # at most
+    patience: int = 30  # epochs (or evaluations, where validation chooses) without a better value before stopping; 0: never stop
+    evaluate_every: int = 50  # epochs between checkpoints, and between evaluations where validation chooses
+    select: Literal["loss", "ma_f1", "mi_f1", "last"] = (
+        "loss"  # what chooses the epoch: training loss, probes on validation, or nothing
+    )
+    probe_learning_rate: float = 0.01  # of the logistic regressions on the finished embedding
+    probe_weight_decay: float = 0.0
 
 
 def sizes(data: Interactions) -> dict[str, int]:
