@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from graphcl import phase as phases
 from graphcl import rundir
-from graphcl.contracts import Targets
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
 from graphcl.phase import Observer, Phase, Progress
 from graphcl.probe import cluster_probe, label_probe
@@ -149,13 +148,8 @@ def start(module: ModuleType, config: Any, data: NodeData, seed: int, device: st
     inputs = module.inputs(config, data, rng=streams["inputs"])
     model = module.build(config, data, inputs, rng=streams["init"]).to(device)
     inputs = inputs.to(device)
-    batches = module.batches(config, data) if "batches" in vars(module) else whole
+    batches = module.batches(config, data)
     return Phase(model, inputs, module.step(config, model), batches, streams, {}, Progress())
-
-
-def whole(rng: torch.Generator) -> Iterator[Targets]:
-    """One step about all targets."""
-    yield Targets()
 
 
 def run(phase: Phase, config: Any, data: NodeData, directory: Path | None, observe: Observer | None = None) -> Phase:

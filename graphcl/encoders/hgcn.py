@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -34,9 +35,13 @@ class MetaPathGCN(nn.Module):
         self.weights = nn.ParameterList(torch.empty(dim, dim).uniform_(-bound, bound) for _ in range(num_layers))
         self.activation = nn.PReLU()
 
-    def forward(self, x: Tensor, op: Operator) -> Layers:  # [N, d] -> L + 1 of [N, d], the last one normalised
+    def forward(
+        self, x: Tensor, ops: Operator | Sequence[Operator]
+    ) -> Layers:  # [N, d] -> L + 1 of [N, d], the last one normalised
+        """``ops``: one for all layers, or one for each: then a layer may have fewer rows than the one before."""
         each = [x]
         for number, weight in enumerate(self.weights):
+            op = ops[number] if isinstance(ops, Sequence) else ops
             h = op @ functional.dropout(each[-1] @ weight, self.dropout, self.training)
             each.append(self.normalised(h) if number == len(self.weights) - 1 else self.activation(h))
         return Layers(tuple(each))

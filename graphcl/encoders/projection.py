@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphcl.ops import Operator
+from graphcl.ops import Operator, gather_rows
 
 
 class Projection(nn.Module):
@@ -41,8 +41,13 @@ class Projection(nn.Module):
                 bias = torch.zeros(dim)
             self.weights[name], self.biases[name] = nn.Parameter(weight), nn.Parameter(bias)
 
-    def forward(self, name: str, x: Operator | Tensor | None, *, drops: bool = True) -> Tensor:  # [n, f] -> [n, d]
-        """``x`` None: the type has no features. ``drops=False`` leaves dropout out."""
+    def forward(
+        self, name: str, x: Operator | Tensor | None, *, drops: bool = True, rows: Tensor | None = None
+    ) -> Tensor:  # [n, f] -> [n, d]
+        """``x`` None: the type has no features. ``drops=False`` leaves dropout out. ``rows`` [b]: of these nodes alone."""
         weight = self.weights[name]
-        h = (weight if x is None else x @ weight) + self.biases[name]
+        if rows is not None and x is not None:
+            x = x[rows] if isinstance(x, Tensor) else x.rows(rows)
+        table = weight if rows is None or x is not None else gather_rows(weight, rows)
+        h = (table if x is None else x @ table) + self.biases[name]
         return functional.elu(functional.dropout(h, self.dropout, self.training and drops))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
+import torch
 from scipy import sparse
+from torch import Tensor
 
 from graphcl.ops.counter import column_bits, halves, row_state
+from graphcl.ops.operator import Mean, Operator, Product
+from graphcl.ops.sparse import Sparse
 
 
 def sampled_neighbours(pattern: sparse.csr_matrix, count: int, key: int) -> np.ndarray:  # [n, m] -> [n, count] int64
@@ -20,21 +26,101 @@ def sampled_neighbours(pattern: sparse.csr_matrix, count: int, key: int) -> np.n
 
 @numba.njit(parallel=True, cache=True)
 def _sample(indptr, indices, low, high, out):  # type: ignore[no-untyped-def]
-    """Floyd's algorithm: the j-th draw is uniform among the first d - S + j + 1 places; one that is taken gives the last of these."""
     count = out.shape[1]
     for row in numba.prange(len(indptr) - 1):
         start, degree = indptr[row], indptr[row + 1] - indptr[row]
         if degree == 0:
             continue
         state = row_state(low, high, row)
-        for j in range(count):
-            last = degree if degree < count else degree - count + j + 1
-            place = np.int64((np.uint64(column_bits(state, j)) * np.uint64(last)) >> np.uint64(32))
-            if degree >= count:
-                for before in range(j):
-                    if out[row, before] == place:
-                        place = last - 1
-                        break
-            out[row, j] = place
+        if degree >= count:
+            _floyd(state, degree, out[row])
+        else:
+            for j in range(count):
+                out[row, j] = _below(state, j, degree)
         for j in range(count):
             out[row, j] = indices[start + out[row, j]]
+
+
+@numba.njit(inline="always", cache=True)
+def _below(state, draw, limit):  # type: ignore[no-untyped-def]
+    """The draw's number, uniform in 0 .. limit - 1."""
+    return np.int64((np.uint64(column_bits(state, draw)) * np.uint64(limit)) >> np.uint64(32))
+
+
+@numba.njit(cache=True)
+def _floyd(state, degree, out):  # type: ignore[no-untyped-def]
+    """Different places of 0 .. degree - 1: draw j is uniform among the first degree - S + j + 1, and one that is taken gives the last
+    of these."""
+    count = len(out)
+    for j in range(count):
+        last = degree - count + j
+        place = _below(state, j, last + 1)
+        for before in range(j):
+            if out[before] == place:
+                place = last
+                break
+        out[j] = place
+
+
+Entries = tuple[Tensor, Tensor, Tensor]  # row pointers [n + 1], columns [E] int64, values [E]
+
+
+def sampled_entries(op: Sparse, rows: Tensor, count: int, key: int) -> Entries:  # CPU
+    """At most ``count`` entries of each of some rows, without replacement, scaled so that a product keeps its expectation."""
+    pointers = op.rowptr.numpy()
+    places = np.full((len(rows), count), -1, dtype=np.int64)
+    _sample_entries(pointers, rows.numpy(), *halves(key), places)
+    there = places >= 0
+    chosen = torch.from_numpy(places[there])
+    degrees = op.degrees()[rows]
+    kept = torch.from_numpy(there.sum(1))
+    columns = op.col[chosen].long()
+    values = torch.repeat_interleave(op.left[rows] * degrees / kept.clamp_min(1), kept) * op.right[columns]
+    if op.values is not None:
+        values = values * op.values[chosen]
+    return torch.cat([kept.new_zeros(1), kept.cumsum(0)]), columns, values
+
+
+def joined(parts: Sequence[Entries]) -> tuple[Operator, Tensor]:
+    """The mean of several matrices over the columns that any of them has, and these columns [c]; all have the same rows."""
+    columns, places = torch.cat([cols for _, cols, _ in parts]).unique(return_inverse=True)
+    ops = []
+    for (pointers, _, values), here in zip(parts, places.split([len(cols) for _, cols, _ in parts]), strict=True):
+        ops.append(Sparse(pointers, here.int(), (len(pointers) - 1, len(columns)), values=values))
+    return (ops[0] if len(ops) == 1 else Mean(*ops)), columns
+
+
+def restricted(op: Operator, rows: Tensor) -> tuple[Operator, Tensor]:
+    """Some rows of an operator over the columns they reach, and these columns; a chain is restricted factor by factor.
+
+    Raises:
+        TypeError: an operator that is neither sparse nor a chain of such.
+    """
+    if isinstance(op, Product):
+        found = []
+        for factor in op.factors:
+            part, rows = restricted(factor, rows)
+            found.append(part)
+        return Product(*found), rows
+    if not isinstance(op, Sparse):
+        raise TypeError(f"a sparse operator or a chain of them is needed, got {type(op).__name__}")
+    some = op.select(rows)
+    columns, places = some.col.unique(return_inverse=True)
+    columns = columns.long()
+    shape = (len(rows), len(columns))
+    return Sparse(some.rowptr, places.int(), shape, values=some.values, left=some.left, right=some.right[columns]), columns
+
+
+@numba.njit(parallel=True, cache=True)
+def _sample_entries(indptr, rows, low, high, out):  # type: ignore[no-untyped-def]
+    count = out.shape[1]
+    for number in numba.prange(len(rows)):
+        row = rows[number]
+        start, degree = indptr[row], indptr[row + 1] - indptr[row]
+        if degree <= count:
+            for j in range(degree):
+                out[number, j] = start + j
+        else:
+            _floyd(row_state(low, high, row), degree, out[number])
+            for j in range(count):
+                out[number, j] += start

@@ -20,36 +20,28 @@ from torch import Tensor, nn
 
 from graphcl.contracts import Pair, Table, Targets, Terms
 from graphcl.data.nodes import NodeData
-from graphcl.encoders.hgcn import Norm
 from graphcl.objectives.weighted_infonce import WeightedInfoNCE
-from graphcl.recipes.meow import fine_view
-from graphcl.recipes.meow import step as step
-from graphcl.recipes.metapaths import CoarseFine, MetaPaths, metapaths, sources
-from graphcl.recipes.settings import Pretraining
+from graphcl.recipes.metapaths import CoarseFine, MetaPaths, MetaPathTraining
+from graphcl.recipes.metapaths import batches as batches
+from graphcl.recipes.metapaths import inputs as inputs
+from graphcl.recipes.metapaths import step as step
 from graphcl.streams import borrowed
 
 KIND = "hetero"
 
 
 @dataclass(frozen=True)
-class Config(Pretraining):
+class Config(MetaPathTraining):
     learning_rate: float = 1e-4
     epochs: int = 1200
     evaluate_every: int = 100
-    select: Literal["loss", "ma_f1", "mi_f1", "last"] = "ma_f1"
-    patience: int = 0  # off: the loss has no floor in mode "joint"
-    dropout: float = 0.2
-    temperature: float = 0.9
-    neighbours: tuple = (100,)
-    feature_mask: float = 0.2
+    select: Literal["loss", "ma_f1", "mi_f1", "last"] = "ma_f1"  # the loss has no floor in mode "joint"
+    patience: int = 0
     edge_mask: tuple = (0.2,)
+    temperature: float = 0.9
     projected: int = 64  # width of what is contrasted
     hidden: int = 16  # of the weighing network
     mode: Literal["joint", "normalised"] = "joint"
-    norm: Norm = "matrix"
-    distinct_contexts: bool = False
-    masked_dropout: bool = True
-    released: bool = False
 
 
 PRESETS: dict[str, dict] = {
@@ -79,38 +71,26 @@ SPACE: dict[str, tuple | list] = {
 }
 
 
-def inputs(config: Config, data: NodeData, *, rng: torch.Generator) -> MetaPaths:
-    found = sources(data, config.neighbours, "released" if config.released else "random", rng)
-    return metapaths(found, config.feature_mask, config.edge_mask, distinct=config.distinct_contexts, rng=rng)
-
-
 def build(config: Config, data: NodeData, prepared: MetaPaths, *, rng: torch.Generator) -> AdaMEOW:
     with borrowed(rng):
-        views = CoarseFine(
-            data, prepared, config.dim, config.projected, config.dropout, norm=config.norm, masked_dropout=config.masked_dropout
-        )
-    contrast = WeightedInfoNCE(
-        config.temperature, "learned", dim=config.projected, hidden=config.hidden, mode=config.mode, rng=rng
+        views = CoarseFine(data, prepared, config, config.projected)
+    return AdaMEOW(
+        views,
+        WeightedInfoNCE(config.temperature, "learned", dim=config.projected, hidden=config.hidden, mode=config.mode, rng=rng),
     )
-    return AdaMEOW(views, contrast, keeps=data.graph.num_targets if config.released else 0)
 
 
 class AdaMEOW(nn.Module):
     """Fine anchors against coarse candidates."""
 
-    def __init__(self, views: CoarseFine, contrast: WeightedInfoNCE, *, keeps: int = 0):
+    def __init__(self, views: CoarseFine, contrast: WeightedInfoNCE):
         super().__init__()
         self.views, self.contrast = views, contrast
-        self.last = nn.Buffer(torch.zeros(keeps, views.projection.in_features))
 
     def losses(self, inputs: MetaPaths, batch: Targets, rng: torch.Generator) -> Terms:
-        with borrowed(rng):
-            candidates, fine, anchors = self.views(inputs)
-        if len(self.last):
-            self.last.copy_(fine.detach())
+        candidates, anchors = self.views(inputs, batch, rng)
         rows = torch.arange(len(anchors), device=anchors.device)
         return {"contrast": self.contrast(Pair(anchors, Table(candidates), rows))}
 
-    @torch.no_grad()
     def embed(self, inputs: MetaPaths) -> Tensor:  # [N, d]
-        return self.last if len(self.last) else fine_view(self.views, inputs)
+        return self.views.embed(inputs)

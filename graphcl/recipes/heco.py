@@ -20,7 +20,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from graphcl.contracts import Pair, Table, Targets, Terms
+from graphcl.contracts import Batches, Pair, Table, Targets, Terms
 from graphcl.data.nodes import NodeData
 from graphcl.encoders.projection import Projection
 from graphcl.encoders.schema import SchemaEncoder
@@ -30,8 +30,8 @@ from graphcl.objectives.negatives import AllKeys
 from graphcl.ops import Operator, Sparse, draw_key, uniform
 from graphcl.ops.neighbours import sampled_neighbours
 from graphcl.perturb.metapath import convolution
-from graphcl.recipes.meow import step as step
-from graphcl.recipes.metapaths import sum_to_one, widths
+from graphcl.recipes.metapaths import step as step
+from graphcl.recipes.metapaths import sum_to_one, whole, widths
 from graphcl.recipes.settings import Pretraining
 from graphcl.streams import borrowed
 
@@ -133,6 +133,12 @@ def most_joined(patterns: list[sparse.csr_matrix], count: int, rng: torch.Genera
     found = sparse.csr_matrix((np.ones(keep.sum(), dtype=np.float32), (row[keep], col[keep])), shape=(n, n))
     found.sort_indices()
     return found
+
+
+def batches(config: Config, data: NodeData) -> Batches:
+    if config.batch_size:
+        raise ValueError("heco is full-batch; leave batch_size at 0")
+    return whole
 
 
 def build(config: Config, data: NodeData, prepared: Inputs, *, rng: torch.Generator) -> HeCo:

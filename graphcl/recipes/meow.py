@@ -23,30 +23,25 @@ from torch import Tensor, nn
 from graphcl.cluster import Clusters, kmeans
 from graphcl.contracts import Pair, Table, Targets, Terms
 from graphcl.data.nodes import NodeData
-from graphcl.encoders.hgcn import Norm
 from graphcl.objectives.prototypes import ProtoNCE
 from graphcl.objectives.weighted_infonce import WeightedInfoNCE
-from graphcl.recipes.metapaths import CoarseFine, MetaPaths, metapaths, sources
-from graphcl.recipes.settings import Pretraining
+from graphcl.recipes.metapaths import CoarseFine, MetaPaths, MetaPathTraining
+from graphcl.recipes.metapaths import batches as batches
+from graphcl.recipes.metapaths import inputs as inputs
+from graphcl.recipes.metapaths import step as step
 from graphcl.streams import borrowed
-from graphcl.train import PlainStep
 
 KIND = "hetero"
+WHOLE_MOVES, BATCH_MOVES = 20, 2  # of k-means in a step
+ROWS_A_CLUSTER = 10  # of a batch, at least
 
 
 @dataclass(frozen=True)
-class Config(Pretraining):
-    dropout: float = 0.2
+class Config(MetaPathTraining):
+    learning_rate: float = 7e-4
     temperature: float = 0.4  # tau
-    neighbours: tuple = (100,)  # kept of each node by PathSim, for each meta-path or for all
-    feature_mask: float = 0.2  # share of the target's stored features
-    edge_mask: tuple = (0.3,)  # share of the edges of each meta-path
     clusters: tuple = (100, 300)
     prototype_weight: float = 1.0  # lambda
-    norm: Norm = "matrix"
-    distinct_contexts: bool = False
-    masked_dropout: bool = True
-    released: bool = False
 
 
 PRESETS: dict[str, dict] = {
@@ -76,83 +71,50 @@ SPACE: dict[str, tuple | list] = {
 }
 
 
-def inputs(config: Config, data: NodeData, *, rng: torch.Generator) -> MetaPaths:
-    found = sources(data, config.neighbours, "released" if config.released else "random", rng)
-    return metapaths(found, config.feature_mask, config.edge_mask, distinct=config.distinct_contexts, rng=rng)
-
-
 def build(config: Config, data: NodeData, prepared: MetaPaths, *, rng: torch.Generator) -> MEOW:
     with borrowed(rng):
-        views = CoarseFine(
-            data, prepared, config.dim, config.dim, config.dropout, norm=config.norm, masked_dropout=config.masked_dropout
-        )
+        views = CoarseFine(data, prepared, config, config.dim)
+    rows = config.batch_size // ROWS_A_CLUSTER if config.batch_size else data.graph.num_targets
     return MEOW(
         views,
         WeightedInfoNCE(config.temperature, "cluster"),
         ProtoNCE(config.temperature, density="released" if config.released else "distance"),
-        [min(k, data.graph.num_targets) for k in config.clusters],
+        [max(1, min(k, rows)) for k in config.clusters],
         config.prototype_weight,
-        keeps=data.graph.num_targets if config.released else 0,
     )
-
-
-def step(config: Config, model: nn.Module) -> PlainStep:
-    return PlainStep(model, config.learning_rate, weight_decay=config.weight_decay)
 
 
 class MEOW(nn.Module):
     """Coarse anchors against fine candidates, and against the prototypes of these."""
 
     def __init__(
-        self,
-        views: CoarseFine,
-        contrast: WeightedInfoNCE,
-        prototypes: ProtoNCE,
-        clusters: Sequence[int],
-        prototype_weight: float,
-        *,
-        keeps: int = 0,  # nodes whose last training embedding is kept; 0: none is
+        self, views: CoarseFine, contrast: WeightedInfoNCE, prototypes: ProtoNCE, clusters: Sequence[int], prototype_weight: float
     ):
         super().__init__()
         self.views, self.contrast, self.prototypes = views, contrast, prototypes
-        self.clusters, self.prototype_weight = tuple(clusters), prototype_weight
-        dim, projected = views.projection.in_features, views.projection.out_features
-        for number, k in enumerate(self.clusters):
-            self.register_buffer(f"centroids_{number}", torch.zeros(k, projected))
-        self.last = nn.Buffer(torch.zeros(keeps, dim))
+        self.prototype_weight = prototype_weight
+        self.centroids = nn.ParameterList(
+            nn.Parameter(torch.zeros(k, views.projection.out_features), requires_grad=False) for k in clusters
+        )
 
     def losses(self, inputs: MetaPaths, batch: Targets, rng: torch.Generator) -> Terms:
-        with borrowed(rng):
-            coarse, fine, candidates = self.views(inputs)
-        if len(self.last):
-            self.last.copy_(fine.detach())
-        clusterings = self._clustered(candidates.detach(), rng)
-        rows = torch.arange(len(coarse), device=coarse.device)
+        anchors, candidates = self.views(inputs, batch, rng)
+        # centroids hold from step to step, so in batches a few moves a step follow the whole
+        clusterings = self.clustered(candidates.detach(), WHOLE_MOVES if batch.rows is None else BATCH_MOVES, rng)
+        rows = torch.arange(len(anchors), device=anchors.device)
         assignments = torch.stack([found.nearest for found in clusterings], 1)
         return {
-            "contrast": self.contrast(Pair(coarse, Table(candidates), rows), assignments),
-            "prototypes": self.prototype_weight * self.prototypes(coarse, candidates.detach(), clusterings),
+            "contrast": self.contrast(Pair(anchors, Table(candidates), rows), assignments),
+            "prototypes": self.prototype_weight * self.prototypes(anchors, candidates.detach(), clusterings),
         }
 
-    def _clustered(self, points: Tensor, rng: torch.Generator) -> list[Clusters]:
+    def clustered(self, points: Tensor, moves: int, rng: torch.Generator) -> list[Clusters]:
         found = []
-        for number, k in enumerate(self.clusters):
-            kept = self.get_buffer(f"centroids_{number}")
-            start = kept if bool(kept.any()) else None
-            found.append(kmeans(points, k, start=start, metric="cosine", max_iterations=20, rng=rng))
-            kept.copy_(found[-1].centroids)
+        for kept in self.centroids:
+            start = kept.detach() if bool(kept.any()) else None
+            found.append(kmeans(points, len(kept), start=start, metric="cosine", max_iterations=moves, rng=rng))
+            kept.data.copy_(found[-1].centroids)
         return found
 
-    @torch.no_grad()
     def embed(self, inputs: MetaPaths) -> Tensor:  # [N, d]
-        return self.last if len(self.last) else fine_view(self.views, inputs)
-
-
-def fine_view(views: CoarseFine, inputs: MetaPaths) -> Tensor:
-    """The fine embedding without dropout."""
-    was = views.training
-    views.eval()
-    try:
-        return views(inputs)[1]
-    finally:
-        views.train(was)
+        return self.views.embed(inputs)

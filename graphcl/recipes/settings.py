@@ -29,6 +29,7 @@ class Pretraining:
     dim: int = 64
     learning_rate: float = 1e-3  # Adam's
     weight_decay: float = 0.0  # Adam's
+    batch_size: int = 0  # targets a step; 0: all, which is what the papers do
     epochs: int = 10_000  # at most
     patience: int = 30  # epochs (or evaluations, where validation chooses) without a better value before stopping; 0: never stop
     evaluate_every: int = 50  # epochs between checkpoints, and between evaluations where validation chooses

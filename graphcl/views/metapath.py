@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graphcl.hetero import Context
+from graphcl.ops import Operator
 
 
 class MetaPathContexts(nn.Module):
@@ -24,13 +24,13 @@ class MetaPathContexts(nn.Module):
         self.dropout = dropout
         self.maps = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(n)) for n in places)
 
-    def content(self, path: int, contexts: Sequence[Context], tables: Mapping[str, Tensor]) -> Tensor:  # [N, d]
-        """What the nodes on the way say, before it is added to a node's own table."""
+    def content(self, path: int, means: Sequence[tuple[Operator, Tensor]]) -> Tensor:  # [N, d]
+        """What the nodes on the way say, before it is added to a node's own table: the mean over each context's table [n_t, d]."""
         maps = self.maps[path]
         assert isinstance(maps, nn.ModuleList)
         terms = [
-            functional.dropout(linear(context.mean @ tables[context.type]), self.dropout, self.training)
-            for context, linear in zip(contexts, maps, strict=True)
+            functional.dropout(linear(mean @ table), self.dropout, self.training)
+            for (mean, table), linear in zip(means, maps, strict=True)
         ]
         return torch.stack(terms).sum(0)
 
