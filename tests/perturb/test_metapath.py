@@ -1,0 +1,50 @@
+"""Meta-path graphs as operators and their masks."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from graphcl.perturb.metapath import convolution, mask_edges, mask_features
+
+GRAPH = sparse.csr_matrix(np.array([[2, 5, 0, 1], [0, 3, 1, 0], [4, 0, 0, 0], [0, 0, 0, 0]]))  # not symmetric, one empty row
+
+
+def test_convolution_is_the_released_expression():
+    dense = GRAPH.toarray().astype(np.float64)
+    sums = dense.sum(1)
+    scale = np.where(sums > 0, 1 / np.sqrt(np.maximum(sums, 1)), 0)
+    expected = np.diag(scale) @ dense.T @ np.diag(scale)
+    op = convolution(GRAPH)
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close((op @ x).double(), torch.from_numpy(expected) @ x.double(), atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(op.to_scipy().toarray(), expected, atol=1e-7)
+
+
+def test_masked_edges_leave_the_diagonal_and_a_share():
+    graph = sparse.random(30, 30, 0.4, format="csr", random_state=0)
+    graph.setdiag(7)
+    off = graph.nnz - 30
+    masked = mask_edges(graph, 0.3, torch.Generator().manual_seed(1)).toarray()
+    np.testing.assert_array_equal(np.diag(masked), 1)
+    assert set(np.unique(masked)) == {0, 1}
+    assert masked.sum() - 30 == off - int(0.3 * off + 1e-6)
+    assert not (masked - np.eye(30))[graph.toarray() == 0].any()
+    again = mask_edges(graph, 0.3, torch.Generator().manual_seed(1)).toarray()
+    np.testing.assert_array_equal(masked, again)
+    assert (masked != mask_edges(graph, 0.3, torch.Generator().manual_seed(2)).toarray()).any()
+
+
+def test_masked_features_keep_their_values():
+    x = sparse.random(20, 50, 0.2, format="csr", random_state=0)
+    masked = mask_features(x, 0.25, torch.Generator().manual_seed(0))
+    assert masked.nnz == x.nnz - x.nnz // 4
+    kept = masked.toarray() != 0
+    np.testing.assert_array_equal(masked.toarray()[kept], x.toarray()[kept])
+    assert (mask_features(x, 0.0, torch.Generator()).toarray() == x.toarray()).all()
+
+
+@pytest.mark.parametrize("mask", [mask_edges, mask_features])
+def test_a_share_lies_below_one(mask):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\), got 1"):
+        mask(GRAPH, 1.0, torch.Generator())
