@@ -79,6 +79,10 @@ def cast(key: str, value: Any, kind: Any) -> Any:
             return float(number)
     elif kind is str:
         return str(value)
+    elif kind is tuple:
+        found = json.loads(f"[{value}]") if isinstance(value, str) and not value.lstrip().startswith(("[", "(")) else value
+        found = json.loads(found.replace("(", "[").replace(")", "]")) if isinstance(found, str) else found
+        return tuple(found) if isinstance(found, (list, tuple)) else (found,)
     else:
         return json.loads(value) if isinstance(value, str) else value
     raise ValueError(f"setting {key!r} must be {'a number' if kind is float else kind.__name__}, got {value!r}")
@@ -93,5 +97,5 @@ def _number(value: Any) -> float | None:
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """A Config as plain JSON-able values."""
-    return dataclasses.asdict(config)
+    """A Config as plain JSON-able values; lists for tuples, as they come back from a file."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}

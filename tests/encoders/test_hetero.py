@@ -115,7 +115,10 @@ def test_projection_drops_in_training_alone(rng):
 def test_schema_encoder(rng):
     encoder = made(rng, SchemaEncoder, ("A", "B"), 4)
     own = torch.randn(3, 4, generator=rng, dtype=torch.float64)
-    tables = {"A": torch.randn(5, 4, generator=rng, dtype=torch.float64), "B": torch.randn(2, 4, generator=rng, dtype=torch.float64)}
+    tables = {
+        "A": torch.randn(5, 4, generator=rng, dtype=torch.float64),
+        "B": torch.randn(2, 4, generator=rng, dtype=torch.float64),
+    }
     neighbours = {"A": torch.tensor([[0, 0, 4], [1, 2, 3], [-1, -1, -1]]), "B": torch.tensor([[0], [1], [1]])}
     views = []
     for name, table in tables.items():
@@ -125,6 +128,8 @@ def test_schema_encoder(rng):
                 rows.append(torch.zeros(4, dtype=torch.float64))
                 continue
             e = torch.stack([functional.leaky_relu(vector @ torch.cat([own[i], table[j]]), 0.01) for j in drawn])
-            rows.append(functional.elu(sum(a * table[j] for a, j in zip(e.softmax(0), drawn, strict=True))))  # a repeat counts twice
+            rows.append(
+                functional.elu(sum(a * table[j] for a, j in zip(e.softmax(0), drawn, strict=True)))
+            )  # a repeat counts twice
         views.append(torch.stack(rows))
     torch.testing.assert_close(encoder(own, tables, neighbours), encoder.attention(views))

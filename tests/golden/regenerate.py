@@ -7,17 +7,20 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, this file's own folder is what Python finds first
 
+from graphcl import pretrain
 from graphcl.data.sample import Triples
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes import RECIPES, configure
 from graphcl.streams import Streams
+from graphcl.testing import planted
 from graphcl.train import PlainStep, fit
 
 FILE = Path(__file__).with_name("losses.json")
@@ -49,13 +52,15 @@ def trained() -> dict[str, tuple[str, dict]]:
     """Name of a run -> recipe and settings, for every registered recipe that has parameters, and the variants."""
     found: dict[str, tuple[str, dict]] = {}
     for name in RECIPES:
-        if "dim" in settings_of(name):
+        if "dim" in settings_of(name) and "embed" not in vars(configure.find(name)):
             found[name] = (name, {})
     return found | VARIANTS
 
 
 def steps(recipe: str, settings: dict) -> Losses:
     module = configure.find(recipe)
+    if module.KIND == "hetero":
+        return node_steps(module, settings)
     config = module.Config(**{k: v for k, v in SMALL.items() if k in settings_of(recipe)} | settings)
     own, data, streams = vars(module), log(), Streams(0)
     model: nn.Module = module.build(config, data, rng=streams["init"])
@@ -65,6 +70,19 @@ def steps(recipe: str, settings: dict) -> Losses:
     losses: Losses = {}
     for epoch in fit(model, inputs, step=step, batches=batches, streams=streams, epochs=STEPS):
         assert epoch.steps == 1
+        for term, value in epoch.terms.items():
+            losses.setdefault(term, []).append(float(f"{value:.6g}"))
+    return losses
+
+
+def node_steps(module: ModuleType, settings: dict) -> Losses:
+    """On the planted graph, masks and dropout included."""
+    small = {"dim": 4, "projected": 4, "learning_rate": 0.01, "clusters": (2, 3), "samples": None, "num_positives": 2}
+    names = {field.name for field in dataclasses.fields(module.Config)}
+    config = module.Config(**{k: v for k, v in small.items() if k in names} | settings)
+    phase = pretrain.start(module, config, planted(), 0, "cpu")
+    losses: Losses = {}
+    for epoch in fit(phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=STEPS):
         for term, value in epoch.terms.items():
             losses.setdefault(term, []).append(float(f"{value:.6g}"))
     return losses

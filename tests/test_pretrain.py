@@ -1,0 +1,177 @@
+"""Runs on graphs: what chooses the epoch, what is kept, and that a resumed run is the same."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+import graphcl
+from graphcl import pretrain, runs
+from graphcl.data.nodes import NodeData
+from graphcl.pretrain import NodeRun
+from graphcl.recipes import heco, meow
+from graphcl.run import Run
+from graphcl.testing import planted
+
+FAST = {"dim": 8, "epochs": 6, "evaluate_every": 2, "neighbours": (8,), "clusters": (4, 6), "learning_rate": 0.01}
+
+
+def trained(path, **changes) -> NodeRun:
+    return pretrain.train("meow", planted(), out=path, **{**FAST, **changes})
+
+
+def folder(path, data: NodeData):
+    """The data in the format of the releases."""
+    path.mkdir()
+    for (a, b), matrix in data.graph.relations.items():
+        np.savetxt(path / f"{a}{b}.txt".lower(), np.stack(matrix.nonzero()).T, fmt="%d")
+    for name in data.metapaths:
+        (path / f"{name.lower()}.npz").touch()
+    sparse.save_npz(path / "p_feat.npz", data.graph.x["P"])
+    np.save(path / "labels.npy", data.labels.numpy())
+    for rate, split in data.splits.items():
+        for part, ids in zip(("train", "val", "test"), split, strict=True):
+            np.save(path / f"{part}_{rate}.npy", ids.numpy())
+    return path
+
+
+def test_a_run_holds_what_evaluation_needs(tmp_path):
+    run = trained(tmp_path / "a")
+    assert run.result["epochs"] == 6
+    assert run.result["selected_on"] == "loss"
+    assert set(run.result["metrics"]) == {"test", "test_std", "valid"}
+    assert {"ma_f1@5", "mi_f1@5", "auc@5", "nmi", "ari"} <= set(run.result["metrics"]["test"])
+    assert run.embeddings().nodes.shape == (48, 8)
+    again = runs.load(tmp_path / "a")
+    assert isinstance(again, NodeRun)
+    assert again.evaluate() == run.result["metrics"]
+
+
+def test_the_lowest_loss_is_kept_and_patience_stops(tmp_path):
+    run = trained(tmp_path / "a", epochs=200, patience=3, evaluate_every=1, learning_rate=0.1)
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    losses = [sum(line["terms"].values()) for line in lines]
+    assert len(lines) == run.result["epochs"] < 200
+    assert run.result["best_epoch"] == int(np.argmin(losses)) + 1 == run.result["epochs"] - 3
+
+
+def test_validation_chooses_where_asked(tmp_path):
+    run = trained(tmp_path / "a", select="ma_f1", patience=0, epochs=8)
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [2, 4, 6, 8]
+    assert run.result["best_epoch"] == 2 * (int(np.argmax([line["valid"]["ma_f1"] for line in lines])) + 1)
+    assert run.result["selected_on"] == "valid"
+    assert all("test" not in line for line in lines)
+
+
+def test_the_last_epoch_is_kept_where_asked(tmp_path):
+    assert trained(tmp_path / "a", select="last", patience=0).result["best_epoch"] == 6
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 12, "norm": "row", "masks": "epoch", "fanouts": (3, 2)}])
+def test_a_resumed_run_is_the_same(tmp_path, changes):
+    """Cut after an evaluated epoch, going on from the checkpoint."""
+    whole = trained(tmp_path / "whole", **changes)
+
+    def stops(kind, what):
+        if what["epoch"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "cut", observe=stops, **changes)
+    with pytest.raises(ValueError, match="has not finished"):
+        _ = NodeRun(tmp_path / "cut").result
+    resumed = trained(tmp_path / "cut", resume=True, **changes)
+    assert (resumed.embeddings().nodes == whole.embeddings().nodes).all()
+    assert resumed.result["metrics"] == whole.result["metrics"]
+    with pytest.raises(ValueError, match="other settings"):
+        trained(tmp_path / "cut", resume=True, **{**changes, "temperature": 0.3})
+
+
+def test_the_release_hands_out_its_last_training_pass(tmp_path):
+    data = planted()
+    config = meow.Config(**FAST, released=True, select="last", patience=0)
+    phase = pretrain.run(pretrain.start(meow, config, data, 0, "cpu"), config, data, None)
+    torch.testing.assert_close(phase.model.embed(phase.inputs), phase.model.views.last)
+    phase.model.views.last.zero_()
+    assert not phase.model.embed(phase.inputs).any()
+
+
+def test_permuting_ids_changes_nothing_but_the_draws():
+    """The first loss, without dropout, masks or pruning, does not depend on the order of ids."""
+    config = meow.Config(dim=8, dropout=0.0, feature_mask=0.0, edge_mask=(0.0,), neighbours=(48,), clusters=(1, 48))
+    losses = []
+    for order in (np.arange(48), np.random.default_rng(0).permutation(48)):
+        phase = pretrain.start(meow, config, planted().reordered(order), 0, "cpu")
+        terms = phase.model.losses(phase.inputs, next(phase.batches(None)), torch.Generator().manual_seed(0))
+        losses.append(float(terms["contrast"].detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_command_line(tmp_path, capsys, monkeypatch):
+    from graphcl import cli
+
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "toy", planted())
+    sets = [
+        word for key, value in {**FAST, "neighbours": "[8]", "clusters": "[4,6]"}.items() for word in ("--set", f"{key}={value}")
+    ]
+
+    def called(*words) -> str:
+        monkeypatch.setattr("sys.argv", ["graphcl", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        assert stop.value.code in (0, None), out.err
+        return out.out
+
+    result = json.loads(called("train", "meow", "./toy", "--out", "run", "--json", *sets).splitlines()[-1])
+    assert result["metrics"]["test"].keys() >= {"ma_f1@5", "nmi"}
+    assert json.loads(called("evaluate", "run", "--json"))["metrics"]["test"] == result["metrics"]["test"]
+    assert "ma_f1@5" in called("evaluate", "run")
+    called("embed", "run", "--out", "z.npz")
+    with np.load("z.npz", allow_pickle=False) as found:
+        assert found["nodes"].shape == (48, 8)
+        assert found["ids"].tolist() == list(range(48))
+    called("embed", "run", "--out", "z.parquet")
+    assert "labels a class" in called("train", "svd_hops", "./toy", "--out", "floor")
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="protocol cannot be set"):
+        graphcl.train("meow", planted(), protocol="refit", out=tmp_path / "a")
+    with pytest.raises(ValueError, match="batches would change the model; set norm=row"):
+        trained(tmp_path / "a", batch_size=8)
+    with pytest.raises(ValueError, match="released=True is full-batch"):
+        trained(tmp_path / "a", batch_size=8, norm="row", released=True)
+    with pytest.raises(ValueError, match=r"batch_size must lie between 1 and the number of targets, 48"):
+        trained(tmp_path / "a", batch_size=49, norm="row")
+    with pytest.raises(ValueError, match="'neighbours' has 3 values, but planted has 2 meta-paths: PAP, PSP"):
+        trained(tmp_path / "a", neighbours=(1, 2, 3))
+    with pytest.raises(ValueError, match="fanouts are 2 numbers"):
+        trained(tmp_path / "a", fanouts=(3,))
+    with pytest.raises(ValueError, match="heco is full-batch"):
+        pretrain.train("heco", planted(), out=tmp_path / "a", batch_size=8)
+    with pytest.raises(ValueError, match="'samples' names Z; types beside P: A, S"):
+        pretrain.train("heco", planted(), out=tmp_path / "a", samples={"Z": 1})
+    assert not (tmp_path / "a").exists()
+    recommender = pretrain.train("svd_hops", planted(), out=tmp_path / "floor", dim=4)
+    assert not isinstance(recommender, Run)
+
+
+def test_hecos_positives():
+    """Equation 10: the nodes that most meta-paths join, self first."""
+    a = sparse.csr_matrix(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]))
+    b = sparse.csr_matrix(np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]))
+    found = heco.most_joined([a, b], 2, torch.Generator().manual_seed(0)).toarray()
+    assert found[0].tolist() == [1, 0, 1, 0]  # 2 is joined by both, 1 and 3 by one
+    assert found[1].tolist() == [1, 1, 0, 0]
+    assert found[2].tolist() == [1, 0, 1, 0]
+    assert found[3].tolist() == [1, 0, 0, 1]  # joined to itself by b alone
+    ties = [tuple(heco.most_joined([a], 2, torch.Generator().manual_seed(s)).toarray()[0]) for s in range(200)]
+    assert 60 < ties.count((1, 1, 0, 0)) < 140
+    assert set(ties) == {(1, 1, 0, 0), (1, 0, 1, 0)}
+    with pytest.raises(ValueError, match="num_positives"):
+        heco.most_joined([a], 0, torch.Generator())
