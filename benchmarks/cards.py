@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.report import table
-from benchmarks.rows import METRICS, Row
+from benchmarks.rows import Row
 
 REACH = 0.985  # of the published number, where a configuration states nothing else
 
@@ -18,7 +18,7 @@ class Card:
 
     @property
     def published(self) -> dict[str, float]:
-        return {key: self.row.published[key] for key in METRICS if key in self.row.published}
+        return {key: self.row.published[key] for key in self.row.shows.metrics if key in self.row.published}
 
     @property
     def reach(self) -> dict[str, float]:
@@ -36,8 +36,10 @@ class Card:
                 raise ValueError(f"{name} is a share, and no number is published; give values by metric")
             return {key: wanted * value for key, value in self.published.items()}
         values = {key: value for key, value in wanted.items() if key != "source"}
-        if not values or not set(values) <= set(METRICS) or not all(0 < value < 1 for value in values.values()):
-            raise ValueError(f"{name} is to hold fractions for {' or '.join(METRICS)}, and at most a source beside them")
+        if not values or not set(values) <= set(self.row.shows.metrics) or not all(0 < value < 1 for value in values.values()):
+            raise ValueError(
+                f"{name} is to hold fractions for {' or '.join(self.row.shows.metrics)}, and at most a source beside them"
+            )
         return values
 
     @property

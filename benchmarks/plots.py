@@ -11,11 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import CHOSEN, Row, title
+from benchmarks.rows import CHOSEN, PROBES, Row, kind_of, title
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.recipes import RECIPES
 
-KEY, LABEL = "ndcg@20", "NDCG@20"
 COLOURS = {"trained": "#1f77b4", "floor": "#a0a0a0", "peer": "#e08030"}
 LEAST_MINUTES = 0.01  # the closed forms' fractions of a second, on an axis of logarithms
 
@@ -31,20 +30,20 @@ def shown(members: list[Row]) -> dict[str, Any]:
         if not row.seeds:
             continue
         label = row.recipe + ("" if row.told_seeds.isdigit() else f" ({row.told_seeds} seeds)")
-        bars.append([label, row.kind, rounded(row.mean(KEY)), rounded(row.spread(KEY)), row.published.get(KEY)])
+        bars.append([label, row.kind, rounded(row.main), rounded(row.spread(row.shows.main)), row.published.get(row.shows.main)])
         curves += [[row.recipe, row.kind, points] for points in (curve(seed, row) for seed in row.seeds) if points]
     return {"bars": bars, "curves": curves}
 
 
 def curve(seed: dict[str, Any], row: Row) -> list[list[float]]:
     """Minutes of training and the score on the part that chooses the epoch. A result without seconds for its epochs has them all equal."""
-    train = seed["seconds"]["train"]
-    told = [point for point in seed["curve"] if KEY in point]
+    train, key = seed["seconds"]["train"], row.shows.watched
+    told = [point for point in seed["curve"] if key in point]
     if told:
         seconds = [point.get("seconds", train * point["epoch"] / seed["epochs"]) for point in told]
-        return [[rounded(s / 60), rounded(point[KEY])] for s, point in zip(seconds, told, strict=True)]
+        return [[rounded(s / 60), rounded(point[key])] for s, point in zip(seconds, told, strict=True)]
     chosen = PROTOCOLS[row.config["protocol"]].selects_on
-    score = seed["metrics"].get(chosen, {}).get(KEY) if seed["best_epoch"] is None else None
+    score = seed["metrics"].get(chosen, {}).get(key) if seed["best_epoch"] is None else None
     return [] if score is None else [[rounded(train / 60), rounded(score)]]
 
 
@@ -71,9 +70,12 @@ def draw(group: tuple[str, str, str], members: list[Row], path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "graphcl", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(11, 1.4 + 0.3 * max(8, len(data["bars"]))), layout="constrained")
         left, right = figure.subplots(1, 2)
-        draw_bars(left, data["bars"])
+        label = kind_of(group[0]).metrics[kind_of(group[0]).main]
+        draw_bars(left, data["bars"], label)
         draw_curves(right, data["curves"])
-        right.set_ylabel(f"{LABEL} on {CHOSEN[PROTOCOLS[group[1]].selects_on]}")
+        right.set_ylabel(
+            "macro-F1 on validation" if kind_of(group[0]) is PROBES else f"{label} on {CHOSEN[PROTOCOLS[group[1]].selects_on]}"
+        )
         figure.suptitle(title(group).replace("`", ""))
         path.parent.mkdir(exist_ok=True)
         about = {
@@ -85,7 +87,7 @@ def draw(group: tuple[str, str, str], members: list[Row], path: Path) -> None:
         figure.savefig(path, format="svg", metadata=about)
 
 
-def draw_bars(axes: Any, bars: list[list[Any]]) -> None:
+def draw_bars(axes: Any, bars: list[list[Any]], label: str) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -94,8 +96,8 @@ def draw_bars(axes: Any, bars: list[list[Any]]) -> None:
         axes.barh(place, mean, height=0.7, xerr=spread, color=COLOURS[kind], ecolor="black", capsize=2)
         if published is not None:
             axes.plot([published] * 2, [place - 0.45, place + 0.45], color="black", linewidth=2)
-    axes.set_yticks(places, [f"{label}  {mean:.4f}" for label, _, mean, _, _ in bars])
-    axes.set_xlabel(f"{LABEL} on test; spread over seeds")
+    axes.set_yticks(places, [f"{name}  {mean:.4f}" for name, _, mean, _, _ in bars])
+    axes.set_xlabel(f"{label} on test; spread over seeds")
     kinds = {bar[1] for bar in bars}
     handles: list[Any] = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items() if kind in kinds]
     if any(bar[4] is not None for bar in bars):

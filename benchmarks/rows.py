@@ -13,8 +13,24 @@ from graphcl.bench import FLOOR
 from graphcl.data.protocol import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
-METRICS = ("recall@20", "ndcg@20")
-CHOSEN = {"valid": "validation", "test": "TEST, as papers do", None: "no epochs"}
+CHOSEN = {"valid": "validation", "test": "TEST, as papers do", "loss": "training loss", None: "no epochs"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the tables of one kind of data show."""
+
+    metrics: dict[str, str]  # key -> how it is called
+    main: str  # the metric that orders rows and is plotted
+    watched: str  # the one that chose the epoch, in a curve
+
+
+RANKINGS = Kind({"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}, "ndcg@20", "ndcg@20")
+PROBES = Kind({f"ma_f1@{rate}": f"Ma-F1, {rate} labels a class" for rate in (20, 40, 60)}, "ma_f1@20", "ma_f1")
+
+
+def kind_of(data: str) -> Kind:
+    return PROBES if data.startswith("hetero/") else RANKINGS
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,15 @@ class Row:
     @property
     def kind(self) -> str:
         """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
-        return "floor" if self.recipe in FLOOR else "peer" if self.config.get("peer") else "trained"
+        return "floor" if self.recipe in (*FLOOR, "svd_hops") else "peer" if self.config.get("peer") else "trained"
+
+    @property
+    def shows(self) -> Kind:
+        return kind_of(self.config["data"])
+
+    @property
+    def main(self) -> float:
+        return self.mean(self.shows.main)
 
     @property
     def published(self) -> dict[str, Any]:
@@ -101,7 +125,7 @@ def rows(root: Path = ROOT) -> list[Row]:
     for path in sorted((folder / "configs").glob("*.json")):
         result = folder / "results" / path.name
         found.append(Row(path.stem, json.loads(path.read_text()), json.loads(result.read_text()) if result.exists() else None))
-    return sorted(found, key=lambda row: (row.group, -row.mean("ndcg@20"), row.name))
+    return sorted(found, key=lambda row: (row.group, -row.main, row.name))
 
 
 def groups(found: list[Row]) -> dict[tuple[str, str, str], list[Row]]:
@@ -114,4 +138,6 @@ def title(group: tuple[str, str, str]) -> str:
 
 
 def about(group: tuple[str, str, str]) -> str:
+    if kind_of(group[0]) is PROBES:
+        return "trained without labels; logistic regressions on the frozen embedding, 50 a label rate; spread over training seeds"
     return PROTOCOLS[group[1]].about

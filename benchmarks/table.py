@@ -11,25 +11,38 @@ from pathlib import Path
 
 from benchmarks import cards, plots, report
 from benchmarks.report import filled, table
-from benchmarks.rows import METRICS, ROOT, Row, about, groups, rows, title
+from benchmarks.rows import ROOT, Row, about, groups, kind_of, rows, title
 from graphcl.data.protocol import PROTOCOLS
 
-HEADS = (
-    "data", "protocol", "epoch chosen on", "recipe", "Recall@20", "NDCG@20", "published", "seeds", "epoch", "minutes", "threads",
-)  # fmt: skip
+
+def heads(data: str) -> list[str]:
+    return [
+        "data", "protocol", "epoch chosen on", "recipe", *kind_of(data).metrics.values(), "published", "seeds", "epoch", "minutes", "threads",
+    ]  # fmt: skip
 
 
 def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
     """A row of a table; ``folder`` is where the text that holds it finds the results."""
-    published = " / ".join(f"{row.published[key]:.4f}" for key in METRICS if key in row.published)
+    published = " / ".join(f"{row.published[key]:.4f}" for key in row.shows.metrics if key in row.published)
     if source and published:
         published += f" ({row.published['source']})"
     said = [row.config["data"], row.config["protocol"]]
     if row.result is None:
-        return [*said, "", f"`{row.recipe}`", "not measured yet", "", published, row.told_seeds, "", "", ""]
+        return [
+            *said,
+            "",
+            f"`{row.recipe}`",
+            "not measured yet",
+            *[""] * (len(row.shows.metrics) - 1),
+            published,
+            row.told_seeds,
+            "",
+            "",
+            "",
+        ]
     linked = f"[`{row.recipe}`]({folder}results/{row.name}.json)"
     return [
-        *said, row.chosen_on, linked, *(row.figure(key) for key in METRICS), published,
+        *said, row.chosen_on, linked, *(row.figure(key) for key in row.shows.metrics), published,
         row.told_seeds, row.epochs, f"{row.minutes:.1f}", row.threads,
     ]  # fmt: skip
 
@@ -43,11 +56,13 @@ def headline(found: list[Row]) -> str:
             continue
         floor = [row for row in measured if row.kind == "floor"]
         kept = [row for row in measured if row.kind != "floor" or row is floor[0]]
-        below = ", ".join(f"`{row.recipe}` {row.mean('recall@20'):.4f} / {row.mean('ndcg@20'):.4f}" for row in floor[1:])
+        below = ", ".join(
+            f"`{row.recipe}` {' / '.join(f'{row.mean(key):.4f}' for key in row.shows.metrics)}" for row in floor[1:]
+        )
         told = f"**{title(group)}**: {about(group)}."
         if floor:
             told += f" Floor: `{floor[0].recipe}` in the table" + (f"; {below}." if below else ".")
-        parts += [told, table(HEADS, [cells(row, folder="benchmarks/") for row in kept])]
+        parts += [told, table(heads(group[0]), [cells(row, folder="benchmarks/") for row in kept])]
     return "\n\n".join(parts)
 
 
@@ -55,10 +70,16 @@ def quality(found: list[Row]) -> str:
     """Every row with its source and its note, and the plot of each group."""
     parts = []
     for group, members in groups(found).items():
-        parts += [f"### {title(group)}", f"Protocol: {about(group)}.", table(HEADS, [cells(row, source=True) for row in members])]
+        parts += [
+            f"### {title(group)}",
+            f"Protocol: {about(group)}.",
+            table(heads(group[0]), [cells(row, source=True) for row in members]),
+        ]
         parts.append("\n".join(f"- {row.name}: {row.config['note']}." for row in members if row.config.get("note")))
         if any(row.seeds for row in members):
-            parts.append(f"![NDCG@20 of each recipe, and against minutes of training](plots/{plots.name(group)})")
+            parts.append(
+                f"![{kind_of(group[0]).metrics[kind_of(group[0]).main]} of each recipe, and against minutes of training](plots/{plots.name(group)})"
+            )
     return "\n\n".join(part for part in parts if part)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphcl import phase as phases
 from graphcl import rundir
@@ -58,6 +58,22 @@ class NodeRun:
     def embeddings(self) -> NodeEmbeddings:
         tensors, _ = self._kept
         return NodeEmbeddings(tensors["ids"].numpy(), tensors["embedding"].numpy())
+
+    def model(self, data: NodeData) -> tuple[nn.Module, Any]:
+        """The trained model and the inputs it takes, made from the graph again: ``model.embed(inputs)`` is the embedding, and
+        ``model.parameters()`` may be trained on.
+
+        Raises:
+            ValueError: other data than it was trained on, or a recipe without parameters.
+        """
+        if "embed" in vars(self.recipe):
+            raise ValueError(f"{self.config['recipe']} has no parameters")
+        if fingerprint(data) != self.config["fingerprint"]:
+            raise ValueError(f"{self.path} was trained on other data than {data.name!r} as it is now")
+        chosen, _ = configure(self.recipe, {"run": self.config["settings"]})
+        phase = start(self.recipe, chosen, data, self.config["seed"], "cpu")
+        phase.model.load_state_dict(rundir.read_tensors(self.path / "model.safetensors")[0])
+        return phase.model, phase.inputs
 
     def evaluate(self, *, progress: Any = None) -> dict[str, dict[str, float]]:
         """The probes again: means of ``test`` and ``valid``, and of ``test_std`` the spread over fits (not over trainings)."""
