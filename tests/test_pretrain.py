@@ -70,7 +70,7 @@ def test_the_last_epoch_is_kept_where_asked(tmp_path):
     assert trained(tmp_path / "a", select="last", patience=0).result["best_epoch"] == 6
 
 
-@pytest.mark.parametrize("changes", [{}, {"batch_size": 12, "norm": "row", "masks": "epoch", "fanouts": (3, 2)}])
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 24, "norm": "row", "masks": "epoch", "fanouts": (3, 2)}])
 def test_a_resumed_run_is_the_same(tmp_path, changes):
     """Cut after an evaluated epoch, going on from the checkpoint."""
     whole = trained(tmp_path / "whole", **changes)

@@ -70,7 +70,7 @@ SPACE: dict[str, tuple | list] = {
     "temperature": (0.3, 1.0),
     "feature_dropout": (0.0, 0.6),
     "attention_dropout": (0.0, 0.6),
-    "num_positives": [5, 10, 15, 50, 100],
+    "num_positives": [5, 10, 15, 50, 100, 1000],
 }
 
 

@@ -79,7 +79,7 @@ def build(config: Config, data: NodeData, prepared: MetaPaths, *, rng: torch.Gen
         views,
         WeightedInfoNCE(config.temperature, "cluster"),
         ProtoNCE(config.temperature, density="released" if config.released else "distance"),
-        [max(1, min(k, rows)) for k in config.clusters],
+        [min(k, max(2, rows)) for k in config.clusters],
         config.prototype_weight,
     )
 
