@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl.ops import Operator, Product, Sparse, draw_key
-from graphcl.ops.commuting import last_sorted, strongest
+from graphcl.ops.commuting import last_sorted, num_entries, strongest
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -86,16 +86,8 @@ class HeteroGraph:
         target: str,
         x: Mapping[str, Features] | None = None,
     ) -> HeteroGraph:
-        """From lists of edges. Raises ValueError, besides those of the class, for an id outside its type."""
-        relations = {}
-        for (a, b), ends in edges.items():
-            for name, ids in zip((a, b), ends, strict=True):
-                size = counts.get(name, 0)
-                if len(ids) and not 0 <= ids.min() <= ids.max() < size:
-                    wrong = int(ids.max() if ids.max() >= size else ids.min())
-                    raise ValueError(f"relation {a}-{b}: there is no {name} {wrong}; ids of {name} run from 0 to {size - 1}")
-            ones = np.ones(ends.shape[1], dtype=np.int32)
-            relations[a, b] = sparse.csr_matrix((ones, (ends[0], ends[1])), shape=(counts.get(a, 0), counts.get(b, 0)))
+        """From lists of edges. Raises ValueError, besides those of the class, for an id outside its type or a list of another shape."""
+        relations = {(a, b): _pattern(ends, a, b, counts) for (a, b), ends in edges.items()}
         return cls(counts, relations, target, x or {})
 
     @property
@@ -151,17 +143,27 @@ class HeteroGraph:
             reach = self.relation(a, b).astype(np.int64) @ reach
         return int(reach.sum())
 
+    def pairs(self, metapath: MetaPath) -> int:
+        """How many distinct pairs of ends a meta-path joins, self pairs among them, counted row by row. Raises ValueError as ``half``."""
+        return num_entries(self.half(metapath))
+
     def half(self, metapath: MetaPath) -> sparse.csr_matrix:  # [N, n of the middle type] int64
         """Path counts to the middle of a meta-path that reads the same both ways: the whole is this times its transpose.
 
         Raises:
-            ValueError: a meta-path without a middle type, or that is not its own reverse.
+            ValueError: a meta-path without a middle type, or that is not its own reverse. A hop within one type is its own reverse
+                only where that relation is symmetric.
         """
         types = self.types(metapath)
         if len(types) % 2 == 0 or types != types[::-1]:
             raise ValueError(
                 f"meta-path {_shown(metapath)} must read the same both ways around a middle type, as APA or APCPA does"
             )
+        for a, b in pairwise(types):
+            if a == b and (self.relations[a, a] != self.relations[a, a].T).nnz:
+                raise ValueError(
+                    f"meta-path {_shown(metapath)} is not its own reverse, for the relation {a}-{a} is not symmetric; add its transpose"
+                )
         return self._chained(types[: len(types) // 2 + 1])
 
     def _chained(self, types: Sequence[str]) -> sparse.csr_matrix:
@@ -243,10 +245,14 @@ class HeteroGraph:
 
         Raises:
             ValueError: two different edge types between the same node types (choose by ``edge_types``), edges with weights, which a
-                pattern would lose, or an unknown edge type.
+                pattern would lose, an unknown edge type, one without ``edge_index``, or a node type of unknown size.
         """
         chosen = list(data.edge_types) if edge_types is None else list(edge_types)
-        counts = {name: int(data[name].num_nodes) for name in data.node_types}
+        counts = {}
+        for name in data.node_types:
+            if data[name].get("num_nodes") is None and data[name].get("x") is None:
+                raise ValueError(f"how many {name} there are is not said; set data[{name!r}].num_nodes")
+            counts[name] = int(data[name].num_nodes)
         relations: dict[tuple[str, str], sparse.csr_matrix] = {}
         for kind in chosen:
             if kind not in data.edge_types:
@@ -254,10 +260,10 @@ class HeteroGraph:
             for key in ("edge_weight", "edge_attr"):
                 if data[kind].get(key) is not None:
                     raise ValueError(f"{key} of {kind} would be lost: graphcl.HeteroGraph holds patterns; delete it first")
+            if data[kind].get("edge_index") is None:
+                raise ValueError(f"{kind} has no edge_index")
             a, _, b = kind
-            ends = data[kind].edge_index.cpu().numpy()
-            new = sparse.csr_matrix((np.ones(ends.shape[1], dtype=np.int32), (ends[0], ends[1])), shape=(counts[a], counts[b]))
-            new.data = np.minimum(new.data, 1)
+            new = _pattern(data[kind].edge_index.cpu().numpy(), a, b, counts)
             old = relations.get((a, b), relations[b, a].T.tocsr() if (b, a) in relations else None)
             if old is None:
                 relations[a, b] = new
@@ -282,6 +288,21 @@ class HeteroGraph:
             if a != b:
                 data[b, "rev_to", a].edge_index = ends.flip(0)
         return data
+
+
+def _pattern(ends: np.ndarray, a: str, b: str, counts: Mapping[str, int]) -> sparse.csr_matrix:  # [2, E] -> [n_a, n_b]
+    if ends.ndim != 2 or len(ends) != 2 or ends.dtype.kind not in "iu":
+        raise ValueError(f"relation {a}-{b}: edges are whole numbers [2, E], got {ends.dtype} of shape {ends.shape}")
+    for name, ids in zip((a, b), ends, strict=True):
+        if name not in counts:
+            raise ValueError(f"relation {a}-{b}: {name!r} is no type; types: {', '.join(counts)}")
+        size = counts[name]
+        if len(ids) and not 0 <= ids.min() <= ids.max() < size:
+            wrong = int(ids.max() if ids.max() >= size else ids.min())
+            raise ValueError(f"relation {a}-{b}: there is no {name} {wrong}; ids of {name} run from 0 to {size - 1}")
+    pattern = sparse.csr_matrix((np.ones(ends.shape[1], dtype=np.int32), (ends[0], ends[1])), shape=(counts[a], counts[b]))
+    pattern.data = np.ones(pattern.nnz, dtype=np.int32)  # repeated edges merge
+    return pattern
 
 
 def _mean(factors: Sequence[sparse.csr_matrix]) -> Operator:

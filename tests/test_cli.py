@@ -382,6 +382,8 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
     ("line", "told"),
     [
         ("train popular nope.csv", "nope.csv: no such file"),
+        ("train popular acm", "hetero/acm is a graph of labelled nodes, but a log of interactions is needed here"),
+        ("data describe acm --k-core 5", "acm is a graph of labelled nodes; k_core cannot be set for it"),
         ("train popular gowala", "unknown data set 'gowala'; did you mean 'gowalla'?"),
         ("train popular toy.csv --user-col who", "toy.csv: no column 'who' for the user; the columns are: user, item, timestamp"),
         ("train popular toy.csv --split tmporal", "unknown split rule 'tmporal'; did you mean 'temporal'?"),
@@ -463,6 +465,23 @@ def test_synth_writes_a_log_that_can_be_described(graphcl_, here):
     code, out, _ = graphcl_("data describe made.parquet --json")
     found = json.loads(out)
     assert (code, found["rows"], found["pairs"], found["users"]) == (0, 300, 300, 30)
+
+
+def test_a_graph_of_labelled_nodes_is_described(graphcl_, here):
+    folder = Path("graph")
+    folder.mkdir()
+    (folder / "pa.txt").write_text("0 0\n1 0\n2 1\n")
+    (folder / "pap.npz").touch()
+    np.save(folder / "labels.npy", np.array([0, 0, 1]))
+    code, out, _ = graphcl_("data describe graph --json")
+    found = json.loads(out)
+    assert (code, found["target"], found["relations"], found["metapaths"]) == (
+        0, "P", {"P-A": 3}, {"PAP": {"pairs": 5, "instances": 5}},
+    )  # fmt: skip
+    code, out, _ = graphcl_("data describe graph")
+    assert code == 0
+    assert "follow_ids" in out
+    assert "hetero/acm" in graphcl_("data list")[1]
 
 
 def test_no_arguments_show_the_help(graphcl_):

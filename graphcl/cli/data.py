@@ -39,11 +39,20 @@ def describe(
     options: dict[str, Any],
     as_json: Json = False,
 ) -> None:
-    """Counts, density, cold users and items, time span, and a leakage audit."""
+    """Counts, density, cold users and items, time span, and a leakage audit; of a graph: nodes, relations, meta-paths, labels."""
     from graphcl import runs
+    from graphcl.data import registry
     from graphcl.data.describe import describe as audit
+    from graphcl.data.describe import describe_nodes
 
-    found = audit(runs.load_data(data, **options)[0])
+    if registry.holds_nodes(data):
+        from graphcl.data.nodes import load_nodes
+
+        if options:
+            raise ValueError(f"{data} is a graph of labelled nodes; {', '.join(options)} cannot be set for it")
+        found = describe_nodes(load_nodes(data))
+    else:
+        found = audit(runs.load_data(data, **options)[0])
     if as_json:
         print(json.dumps(found))
         return

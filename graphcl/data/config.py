@@ -12,6 +12,8 @@ from graphcl.data.nearest import nearest
 from graphcl.data.read import FORMATS
 from graphcl.data.split import RULES
 
+NODE_FORMATS = ("heco",)  # graphs of labelled nodes, of which `graphcl.data.nodes` reads every file under its own name
+NODE_FOLDERS = ("meow", "heco")  # their files may lie in these; the latter's over the former's
 ROLES = ("log", "train", "valid", "valid_inside_train", "test")
 SPLIT_COUNTS = ("users", "items", "split_train", "split_valid", "split_test")  # of the split as it is loaded
 
@@ -43,6 +45,8 @@ class DatasetConfig:
     files: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)  # role -> accepted files, best first
     counts: dict[str, int] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)  # rule, ratios, split_seed, min_rating, k_core, carve
+    metapaths: tuple[str, ...] = ()  # of a graph; the first letter is the target type
+    optional: tuple[str, ...] = ()  # roles whose files may be absent
     wheel: str = ""  # package/folder that ships the files
     hint: str = ""  # how to come by files that have no url
 
@@ -66,16 +70,20 @@ def read_config(path: Path) -> DatasetConfig:
     for key in ("name", "group"):
         if not about.get(key):
             raise ValueError(f"{path}: [dataset] {key} is missing")
+    shape = about.pop("format", None)
+    known = (*FORMATS, *NODE_FORMATS)
+    if shape is not None and shape not in known:
+        raise ValueError(f"{path}: unknown format {shape!r}{nearest(shape, known)}; known: {', '.join(known)}")
+    nodes = shape in NODE_FORMATS
     accepted: dict[str, tuple[DataFile, ...]] = {}
     for role, names in files.items():
-        if role not in ROLES:
+        if role not in ROLES and not nodes:
             raise ValueError(f"{path}: [files] {role} is no role{nearest(role, ROLES)}; roles: {', '.join(ROLES)}")
         accepted[role] = tuple(data_file(parser, name.strip()) for name in names.split(","))
-    if not {"log", "train"} & set(accepted):
+    if not nodes and not {"log", "train"} & set(accepted):
         raise ValueError(f"{path}: [files] needs a log, or a train file")
-    shape = about.pop("format", None)
-    if shape is not None and shape not in FORMATS:
-        raise ValueError(f"{path}: unknown format {shape!r}{nearest(shape, FORMATS)}; known: {', '.join(FORMATS)}")
+    if nodes and not ("labels" in accepted and about.get("metapaths")):
+        raise ValueError(f"{path}: a graph of labelled nodes needs [files] labels and [dataset] metapaths")
     text = {key: " ".join(about.get(key, "").split()) for key in ("title", "citation", "licence", "homepage", "source")}
     return DatasetConfig(
         name=about["name"],
@@ -85,8 +93,10 @@ def read_config(path: Path) -> DatasetConfig:
         format=shape,
         columns=dict(parser["columns"]) if parser.has_section("columns") else {},
         files=accepted,
-        counts=dict(counts(parser, path)),
+        counts=dict(counts(parser, path, () if nodes else (*ROLES, *SPLIT_COUNTS))),
         split=dict(split_options(parser, path)),
+        metapaths=words(about.get("metapaths", "")),
+        optional=words(about.get("optional", "")),
         wheel=about.get("wheel", ""),
         hint=" ".join(about.get("hint", "").split()),
     )
@@ -96,11 +106,15 @@ def section(parser: configparser.ConfigParser, name: str) -> list[tuple[str, str
     return list(parser[name].items()) if parser.has_section(name) else []
 
 
-def counts(parser: configparser.ConfigParser, path: Path) -> Iterator[tuple[str, int]]:
-    """Rows of each file by role; users, items and parts of the split as it is loaded."""
-    known = (*ROLES, *SPLIT_COUNTS)
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def counts(parser: configparser.ConfigParser, path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Rows of each file by role; users, items and parts of the split as it is loaded. Of a graph (`known` is empty) nodes by type
+    (`p`), edges by relation (`pa`) and classes."""
     for key, value in section(parser, "counts"):
-        if key not in known:
+        if known and key not in known:
             raise ValueError(f"{path}: [counts] {key} is unknown{nearest(key, known)}; known: {', '.join(known)}")
         yield key, number(path, "counts", key, value, int)
 

@@ -1,14 +1,20 @@
-"""What a split holds, and whether anything leaks from its future into its past."""
+"""What a split holds, and whether anything leaks from its future into its past; what a labelled graph holds, and whether its ids
+tell the labels."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphcl.data.split import Split, inside
 from graphcl.interactions import Interactions, concat
+
+if TYPE_CHECKING:
+    from graphcl.data.nodes import NodeData
+
+IN_ORDER = -5.0  # standard deviations below the runs that labels in random order make
 
 
 def describe(split: Split) -> dict[str, Any]:
@@ -97,3 +103,46 @@ def leakage(split: Split) -> dict[str, int | None]:
         found["train_rows_after_first_test"] = int((train.time > test.time.min()).sum())
         found["train_rows_after_own_first_test"] = int((train.time > first[train.users]).sum())
     return found
+
+
+def describe_nodes(data: NodeData) -> dict[str, Any]:
+    """Counts of nodes, relations, meta-paths and labels, ready for JSON.
+
+    `pairs` are distinct pairs of ends that a meta-path joins, self pairs among them; `instances` its paths. `runs` of equal labels along
+    the ids tell whether their order follows the classes: `follow_ids` is true where they are fewer than chance explains, and
+    then whatever breaks ties by id, or batches without shuffling, leaks labels.
+    """
+    graph = data.graph
+    labels = data.labels.numpy()
+    known = labels[labels >= 0]
+    runs = int(np.count_nonzero(np.diff(known))) + 1
+    mean, deviation = runs_at_random(np.bincount(known))
+    return {
+        "name": data.name,
+        "citation": data.citation,
+        "target": graph.target,
+        "nodes": {
+            name: {"count": count, "features": graph.x[name].shape[1] if name in graph.x else None}
+            for name, count in graph.counts.items()
+        },
+        "relations": {f"{a}-{b}": pattern.nnz for (a, b), pattern in graph.relations.items()},
+        "metapaths": {path: {"pairs": graph.pairs(path), "instances": graph.instances(path)} for path in data.metapaths},
+        "labels": {
+            "classes": dict(zip(data.classes or range(data.num_classes), np.bincount(known).tolist(), strict=True)),
+            "unknown": len(labels) - len(known),
+            "runs": runs,
+            "runs_at_random": mean,
+            "follow_ids": runs < mean + IN_ORDER * deviation,
+        },
+        "splits": {rate: {part: len(ids) for part, ids in split._asdict().items()} for rate, split in data.splits.items()},
+    }
+
+
+def runs_at_random(sizes: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the number of runs of equal symbols in a random order of `sizes` of each.
+
+    Source: Barton and David, Multiple runs, Biometrika 1957.
+    """
+    n, squares, cubes = (float((sizes.astype(np.float64) ** power).sum()) for power in (1, 2, 3))
+    variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n * n * max(n - 1, 1))
+    return (n * (n + 1) - squares) / n, max(variance, 0.0) ** 0.5

@@ -13,7 +13,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphcl.data.source import byte_blocks
+from graphcl.data import registry
+from graphcl.data.arrays import is_table, read_array, read_pairs, read_sparse
+from graphcl.data.config import NODE_FOLDERS, NODE_FORMATS
 from graphcl.hetero import Features, HeteroGraph
 
 UNKNOWN = -1  # label of a node that has none
@@ -32,7 +34,8 @@ class NodeData:
     """A graph with labels of its target nodes, to pretrain on the one and probe with the other.
 
     Raises:
-        ValueError: labels of another number than targets; a split that overlaps, leaves the targets or names a node without a label.
+        ValueError: labels of another number than targets; a meta-path that does not compose; a split that overlaps, names a node that
+            does not exist, or one without a label.
     """
 
     name: str
@@ -49,10 +52,13 @@ class NodeData:
         count = self.graph.num_targets
         if len(self.labels) != count:
             raise ValueError(f"{self.name}: {len(self.labels)} labels for {count} nodes of type {self.graph.target}")
+        for metapath in self.metapaths:
+            self.graph.types(metapath)
         for rate, split in self.splits.items():
             for part, ids in split._asdict().items():
                 if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
-                    raise ValueError(f"{self.name}: {part}_{rate} names node {int(ids.max())}, but there are {count}")
+                    wrong = int(ids.min() if ids.min() < 0 else ids.max())
+                    raise ValueError(f"{self.name}: {part}_{rate} names node {wrong}, but there are {count}")
                 if bool((self.labels[ids] == UNKNOWN).any()):
                     first = int(ids[self.labels[ids] == UNKNOWN][0])
                     raise ValueError(f"{self.name}: {part}_{rate} names node {first}, which has no label")
@@ -91,45 +97,63 @@ def read_nodes(folder: str | Path, name: str | None = None) -> NodeData:
     Labels may start anywhere and may be floats that are whole; NaN and negative ones stand for none.
 
     Raises:
-        FileNotFoundError: no such folder, or no labels.
+        FileNotFoundError: no such folder, no labels, or a split without one of its parts.
         ValueError: what stands in a file is wrong; it is named.
     """
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     files: dict[str, Path] = {}
-    for part in (root, root / "meow", root / "heco"):
+    for part in (root, *(root / name for name in NODE_FOLDERS)):
         if part.is_dir():
             files |= {path.name: path for path in sorted(part.iterdir()) if path.is_file()}
-    name = name or root.resolve().name
     if "labels.npy" not in files:
         raise FileNotFoundError(f"{root}: there is no labels.npy, here or in meow/ or heco/")
-    metapaths = _metapaths(files, root)
+    return _read(files, name or root.resolve().name, _metapaths(files, root))
+
+
+def load_nodes(source: str | Path) -> NodeData:
+    """A registered data set by name, looked for in the group hetero first, or a folder that `read_nodes` reads.
+
+    Raises:
+        FileNotFoundError: what to put where.
+        ValueError: as `read_nodes`; an unknown name, one that is a log of interactions, or files of other counts than registered.
+    """
+    config = registry.configured(source, group="hetero")
+    if config is None:
+        return read_nodes(source)
+    if config.format not in NODE_FORMATS:
+        raise ValueError(f"{config.full_name} is a log of interactions, but a graph of labelled nodes is needed here")
+    files = registry.locate(config)
+    registry.check_sums(config, files)
+    data = _read({config.files[role][0].name: path for role, path in files.items()}, config.name, config.metapaths)
+    found = {name.lower(): count for name, count in data.graph.counts.items()}
+    found |= {f"{a}{b}".lower(): pattern.nnz for (a, b), pattern in data.graph.relations.items()}
+    registry.check_counts(config, {**found, "classes": data.num_classes}, list(config.counts))
+    return replace(data, citation=config.citation)
+
+
+def _read(files: Mapping[str, Path], name: str, metapaths: tuple[str, ...]) -> NodeData:
+    """From files by their names in the format."""
     target = metapaths[0][0]
-    edges = {(n[0].upper(), n[1].upper()): _pairs(path) for n, path in files.items() if re.fullmatch(r"[a-z]{2}\.txt", n)}
-    if not edges:
-        raise ValueError(f"{root}: there is no relation; files such as pa.txt are expected")
+    named = {(n[0].upper(), n[1].upper()): path for n, path in files.items() if re.fullmatch(r"[a-z]{2}\.txt", n)}
+    if not named:
+        raise ValueError(f"{files['labels.npy'].parent}: there is no relation; files such as pa.txt are expected")
+    edges = {ends: read_pairs(path) for ends, path in named.items()}
     types = list(dict.fromkeys([target, *(t for ends in edges for t in ends)]))
     x = {t: _features(files[f"{t.lower()}_feat.npz"]) for t in types if f"{t.lower()}_feat.npz" in files}
-    raw = _array(files["labels.npy"])
-    counts = {}
-    for t in types:
-        largest = max(
-            (int(ends[side].max()) for pair, ends in edges.items() for side in (0, 1) if pair[side] == t and ends.size),
-            default=-1,
-        )
-        counts[t] = x[t].shape[0] if t in x else len(raw) if t == target else largest + 1
-        if largest >= counts[t]:
-            wrong = next(
-                f"{a}{b}.txt".lower()
-                for (a, b), ends in edges.items()
-                for s in (0, 1)
-                if (a, b)[s] == t and ends[s].max() == largest
-            )
-            raise ValueError(f"{files[wrong]}: there is no {t} {largest}; by its features or labels there are {counts[t]}")
+    raw = read_array(files["labels.npy"])
     labels, classes = _labels(raw, files["labels.npy"])
+    counts = {t: x[t].shape[0] if t in x else len(raw) if t == target else 0 for t in types}
+    for pair, ids in edges.items():
+        for t, largest in zip(pair, ids.max(axis=1).tolist(), strict=True):
+            if t not in x and t != target:
+                counts[t] = max(counts[t], largest + 1)
+            elif largest >= counts[t]:
+                told = f"there is no {t} {largest}; by the {'features' if t in x else 'labels'} there are {counts[t]}"
+                raise ValueError(f"{named[pair]}: {told}")
     graph = HeteroGraph.from_edges(counts, edges, target, x)
-    positives = _sparse(files["pos.npz"]) if "pos.npz" in files else None
+    positives = read_sparse(files["pos.npz"]) if "pos.npz" in files else None
     if positives is not None and positives.shape != (counts[target], counts[target]):
         raise ValueError(f"{files['pos.npz']}: of shape {positives.shape}, but there are {counts[target]} {target}")
     return NodeData(name, graph, metapaths, labels, _splits(files), classes, positives)
@@ -137,7 +161,8 @@ def read_nodes(folder: str | Path, name: str | None = None) -> NodeData:
 
 def _metapaths(files: Mapping[str, Path], root: Path) -> tuple[str, ...]:
     """Meta-paths by the files' names: apa.npz is one, nei_apc.npz of target A says APCPA, and so does nei_pc.npz."""
-    whole = {stem for stem in (n.split(".")[0] for n in files) if re.fullmatch(r"[a-z]{3,}", stem) and stem == stem[::-1]}
+    stems = {n.removesuffix(".npz") for n in files if re.fullmatch(r"[a-z]{3,}\.npz", n)}
+    whole = {stem for stem in stems if stem == stem[::-1]}
     initials = {stem[0] for stem in whole}
     if len(initials) != 1:
         told = (
@@ -156,53 +181,15 @@ def _metapaths(files: Mapping[str, Path], root: Path) -> tuple[str, ...]:
     return tuple(path.upper() for path in sorted(whole, key=lambda p: (len(p), p)))
 
 
-def _pairs(path: Path) -> np.ndarray:  # [2, E]
-    text = b"".join(byte_blocks(path))
-    rows = []
-    for number, line in enumerate(text.split(b"\n"), 1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 2 or not all(f.isdigit() for f in fields):
-            raise ValueError(f"{path}:{number}: two ids are expected, got {line.decode(errors='replace').strip()!r}")
-        rows.append((int(fields[0]), int(fields[1])))
-    return np.array(rows, dtype=np.int64).reshape(-1, 2).T
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise ValueError(
-                f"{path}: holds Python objects (a pickle), which are never loaded; save it as a plain array"
-            ) from None
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{path}: one array is expected, it holds {', '.join(found.files)}")
-    return found
-
-
-def _sparse(path: Path) -> sparse.csr_matrix:
-    try:
-        return sparse.csr_matrix(sparse.load_npz(path))
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise ValueError(f"{path}: not a SciPy sparse matrix ({error})") from None
-
-
 def _features(path: Path) -> Features:
-    with path.open("rb") as file:
-        dense = file.read(6) == b"\x93NUMPY"
-    if dense:
-        table = _array(path)
+    if is_table(path):
+        table = read_array(path)
         if table.ndim != 2 or table.dtype.kind not in "fiub":
             raise ValueError(f"{path}: a table of numbers is expected, got {table.dtype} of shape {table.shape}")
         found: Features = torch.from_numpy(table.astype(np.float32))
         values = table
     else:
-        found = _sparse(path).astype(np.float32)
+        found = read_sparse(path).astype(np.float32)
         values = found.data
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: a feature is not finite")
@@ -212,9 +199,10 @@ def _features(path: Path) -> Features:
 def _labels(raw: np.ndarray, path: Path) -> tuple[Tensor, tuple[int, ...]]:
     if raw.ndim != 1 or raw.dtype.kind not in "fiu":
         raise ValueError(f"{path}: one whole number a node is expected, got {raw.dtype} of shape {raw.shape}")
-    known = ~np.isnan(raw) & (raw >= 0) if raw.dtype.kind == "f" else raw >= 0
-    if (raw[known] != np.floor(raw[known])).any():
-        raise ValueError(f"{path}: label {raw[known][raw[known] != np.floor(raw[known])][0]} is not a whole number")
+    known = raw >= 0  # not so for NaN
+    broken = known & ((raw != np.floor(raw)) | np.isinf(raw))
+    if broken.any():
+        raise ValueError(f"{path}: label {raw[broken][0]} is not a whole number")
     classes, numbers = np.unique(raw[known].astype(np.int64), return_inverse=True)
     labels = np.full(len(raw), UNKNOWN, dtype=np.int64)
     labels[known] = numbers
@@ -231,7 +219,7 @@ def _splits(files: Mapping[str, Path]) -> dict[int, LabelSplit]:
                 raise FileNotFoundError(
                     f"{files[f'train_{rate}.npy'].parent}: train_{rate}.npy has no {part}_{rate}.npy beside it"
                 )
-            ids = _array(path)
+            ids = read_array(path)
             if ids.ndim != 1 or ids.dtype.kind not in "iu":
                 raise ValueError(f"{path}: a list of ids is expected, got {ids.dtype} of shape {ids.shape}")
             parts.append(torch.from_numpy(ids.astype(np.int64)))

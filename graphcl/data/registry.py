@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from graphcl.data.config import ROLES, SPLIT_COUNTS, DatasetConfig, read_config
+from graphcl.data.config import NODE_FOLDERS, NODE_FORMATS, ROLES, SPLIT_COUNTS, DatasetConfig, read_config
 from graphcl.data.describe import distinct
 from graphcl.data.filter import filter_rating, k_core
 from graphcl.data.nearest import nearest
@@ -36,15 +36,15 @@ def list_datasets() -> list[DatasetConfig]:
     return [read_config(path) for path in sorted(config_root().glob("*/*/dataset.cfg"))]
 
 
-def find(name: str) -> DatasetConfig:
-    """The configuration of a registered name, `gowalla` or `general/gowalla`.
+def find(name: str, group: str | None = None) -> DatasetConfig:
+    """The configuration of a registered name, `gowalla` or `general/gowalla`; a bare name is looked for in `group` first.
 
     Raises: ValueError naming the nearest name there is.
     """
     paths = {f"{path.parts[-3]}/{path.parts[-2]}": path for path in config_root().glob("*/*/dataset.cfg")}
-    for group in GROUP_ORDER:
-        if f"{group}/{name}" in paths:
-            return read_config(paths[f"{group}/{name}"])
+    for each in (group, *GROUP_ORDER):
+        if f"{each}/{name}" in paths:
+            return read_config(paths[f"{each}/{name}"])
     if name in paths:
         return read_config(paths[name])
     bare = sorted(full.split("/")[1] for full in paths)
@@ -61,6 +61,8 @@ def search_path(config: DatasetConfig) -> list[Path]:
     """Folders that may hold its files: $GRAPHCL_DATA, the download cache, the wheel that ships it."""
     roots = [Path(os.environ["GRAPHCL_DATA"])] if os.environ.get("GRAPHCL_DATA") else []
     folders = [root / config.group / config.name for root in [*roots, cache_root()]]
+    if config.format in NODE_FORMATS:  # one release's files may lie over another's
+        folders = [folder / part for folder in folders for part in ("", *NODE_FOLDERS)]
     if config.wheel:
         package, _, inner = config.wheel.partition("/")
         spec = importlib.util.find_spec(package)  # finds without importing
@@ -78,9 +80,10 @@ def locate(config: DatasetConfig) -> dict[str, Path]:
     for role, accepted in config.files.items():
         places = (folder / file.name for folder in folders for file in accepted)
         path = next((path for path in places if path.is_file()), None)
-        if path is None:
+        if path is not None:
+            found[role] = path
+        elif role not in config.optional:
             raise FileNotFoundError(absent(config, role))
-        found[role] = path
     return found
 
 
@@ -132,6 +135,11 @@ def load(
         files = split_files_in(path) if path.is_dir() else {"log": path}
         stem = path.resolve().name.split(".")[0]
         return made_of(stem, read_parts(stem, files, reading), making)
+    if config.format in NODE_FORMATS:
+        raise ValueError(
+            f"{config.full_name} is a graph of labelled nodes, but a log of interactions is needed here; "
+            f"graphcl.data.nodes.load_nodes({config.name!r}) reads it"
+        )
     if reading:
         raise ValueError(f"{config.full_name} is registered with its format; {', '.join(reading)} cannot be set for it")
     files = locate(config)
@@ -147,21 +155,32 @@ def load(
     return replace(made, name=config.name, kind=config.group, citation=config.citation)
 
 
-def configured(source: str | Path) -> DatasetConfig | None:
-    """The configuration that a name or a folder stands for; None for a path to plain data."""
+def configured(source: str | Path, group: str | None = None) -> DatasetConfig | None:
+    """The configuration that a name (looked for in `group` first) or a folder stands for; None for a path to plain data."""
     path = Path(source)
     if (path / "dataset.cfg").is_file():
         return read_config(path / "dataset.cfg")
     if isinstance(source, Path) or source.startswith((".", "~", os.sep)):
         return None
     try:
-        return find(source)
+        return find(source, group)
     except ValueError:
         if path.exists():
             return None
         if path.suffix:  # it looks like a file
             raise FileNotFoundError(f"{path}: no such file, and no registered data set") from None
         raise
+
+
+def holds_nodes(source: str | Path) -> bool:
+    """Whether a registered name or a folder is a graph of labelled nodes, and not a log.
+
+    Raises: ValueError or FileNotFoundError where it is nothing.
+    """
+    config = configured(source)
+    if config is None:
+        return any((Path(source) / part / "labels.npy").is_file() for part in ("", *NODE_FOLDERS))
+    return config.format in NODE_FORMATS
 
 
 def split_files_in(folder: Path) -> dict[str, Path]:

@@ -38,6 +38,12 @@ def strongest(
     return found
 
 
+def num_entries(half: sparse.csr_matrix) -> int:
+    """Non-zeros of ``H H^T``."""
+    half, other, n = half.tocsr(), half.T.tocsr(), half.shape[0]
+    return int(_sizes(half.indptr.astype(np.int64), half.indices, other.indptr.astype(np.int64), other.indices, n, n).sum())
+
+
 def last_sorted(half: sparse.csr_matrix, limit: int) -> sparse.csr_matrix:
     """As ``strongest``, but of entries that tie at the limit those stay that ``numpy.argsort`` of the whole row puts last: which ones
     that is follows the order of ids, and the version and processor that numpy runs on."""
