@@ -1,5 +1,6 @@
 """Probes against one regression after the other in float64 NumPy, Adam by hand, scores by scikit-learn; and on embeddings whose scores are known."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def blobs(n=90, d=5, num_classes=3, seed=0):
 def parts(*cuts):
     """Consecutive node ids: 0..a, a..b, b..c."""
     edges = (0, *cuts)
-    return tuple(torch.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return tuple(torch.arange(a, b) for a, b in itertools.pairwise(edges))
 
 
 def starts(repeats, d, num_classes, seed=0):
@@ -115,7 +116,9 @@ def test_every_fit_is_the_slow_one():
     report, expected = check_against_slow(x, labels, parts(15, 45, 90))
     chosen = expected["steps"]
     # Or else the choice of the step would not be tested: it is never the last, nor always the same for both, nor for all fits.
-    assert (chosen < 24).all() and (chosen[:, 0] != chosen[:, 1]).any() and len(np.unique(chosen[:, 1])) > 1
+    assert (chosen < 24).all()
+    assert (chosen[:, 0] != chosen[:, 1]).any()
+    assert len(np.unique(chosen[:, 1])) > 1
     assert report.stds["ma_f1@20"] > 0
 
 
@@ -139,7 +142,8 @@ def test_labels_may_have_any_numbers_and_stand_for_some_nodes_only():
     more = torch.cat([x, torch.full((4, 5), 7.0, dtype=x.dtype)])
     given = torch.cat([numbered, ids(-1, -1, -1, -1)])
     found = label_probe(more, given, {20: split}, repeats=3, steps=20, rng=generator())
-    assert found.means == wanted.means and found.valid == wanted.valid
+    assert found.means == wanted.means
+    assert found.valid == wanted.valid
     check_against_slow(x, labels + 1, split)  # as IMDB's
 
 
@@ -186,7 +190,8 @@ def test_test_labels_choose_nothing():
     turned = labels.clone()
     turned[split[2]] = (labels[split[2]] + 1) % 3
     kept, moved = (label_probe(x, y, {20: split}, repeats=3, steps=30, rng=generator()) for y in (labels, turned))
-    assert kept.valid == moved.valid and kept.means["mi_f1@20"] > moved.means["mi_f1@20"]
+    assert kept.valid == moved.valid
+    assert kept.means["mi_f1@20"] > moved.means["mi_f1@20"]
 
 
 def test_float32_and_inference_mode():
@@ -307,14 +312,16 @@ def test_clusters_are_those_of_scikit_learn_on_the_labelled_nodes():
         for key, score in (("nmi", normalized_mutual_info_score), ("ari", adjusted_rand_score)):
             expected = np.array([score(truth, found) for found in runs])
             np.testing.assert_array_equal(report.fits[key], expected)
-            assert report.means[key] == expected.mean() and report.stds[key] == expected.std()
+            assert report.means[key] == expected.mean()
+            assert report.stds[key] == expected.std()
 
 
 def test_clusters_that_are_the_classes():
     labels = torch.arange(30) % 3
     x = torch.eye(3)[labels] * 10 + 0.01 * torch.rand(30, 3, generator=generator())
     report = cluster_probe(x, labels)
-    assert report.means == pytest.approx({"nmi": 1.0, "ari": 1.0}) and report.stds == pytest.approx({"nmi": 0.0, "ari": 0.0})
+    assert report.means == pytest.approx({"nmi": 1.0, "ari": 1.0})
+    assert report.stds == pytest.approx({"nmi": 0.0, "ari": 0.0})
     assert len(report.fits["nmi"]) == 10
 
 
