@@ -62,7 +62,7 @@ def label_probe(
             that is empty or names an unlabelled node or one out of range, a node in two parts of a rate, test nodes of one class,
             a setting out of its range, fits that diverge.
 
-    Source: liun-online/HeCo@20e8ca2 and jianxiangyu/MEOW@6a072d7, ``utils/evaluate.py`` (from DMGI's), as a protocol.
+    Source: liun-online/HeCo@20e8ca2 and jianxiangyu/MEOW@6a072d7, whose protocol is one (it descends from DMGI's).
     Departs: all fits are one tensor; test is looked at only at the chosen steps, which gives the same numbers; every rate starts from
     the same weights, so that it gives the same alone; AUC where test lacks a class, which is an error there.
     """
@@ -83,7 +83,8 @@ def label_probe(
     num_classes = int(truth.max()) + 1
     bound = math.sqrt(6 / (x.shape[1] + num_classes))
     start = torch.empty(repeats, x.shape[1], num_classes, dtype=x.dtype).uniform_(-bound, bound, generator=rng).to(x.device)
-    fits, valid = {}, {}
+    fits: dict[str, np.ndarray] = {}
+    valid: dict[str, float] = {}
     for rate, split in splits.items():
         train_part, valid_part, test_part = ((x[ids], truth[ids]) for ids in (part.to(x.device) for part in split))
         macro, micro = _fit(start, train_part, valid_part, learning_rate, weight_decay, steps)
@@ -110,7 +111,7 @@ def cluster_probe(
         ValueError: embeddings that are not finite or not a table of floats, labels that do not fit them or are of one class, no
             repeats, a number of clusters outside 1..labelled nodes.
 
-    Source: jianxiangyu/MEOW@6a072d7, as a protocol; its scikit-learn 1.1.1 took ten starts by default.
+    Source: jianxiangyu/MEOW@6a072d7; its scikit-learn 1.1.1 took ten starts by default.
     Departs: seeds are fixed; nodes without a label are left out (its data sets have none).
     """
     from sklearn.cluster import KMeans
