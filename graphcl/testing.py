@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
@@ -19,20 +19,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
-from graphcl import pretrain
 from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Part, Scorer, Table, Terms, ViewGenerator
-from graphcl.data.nodes import LabelSplit, NodeData
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import mean
 from graphcl.graph import Graph, bipartite
-from graphcl.hetero import HeteroGraph
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.ops import Operator
 from graphcl.perturb.noise import SignNoise
-from graphcl.probe import label_probe
+from graphcl.planted import check_pretraining
 from graphcl.recipes.model import Model, Pass
 from graphcl.recipes.model import Rows as AnchorRows
 from graphcl.recipes.parts import batches_of, inputs_of, step_of
@@ -234,7 +230,7 @@ def check_objective(objective: Objective) -> None:
 def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **settings: Any) -> float:
     """Builds and trains the recipe on :func:`checkerboard`: each user's withheld item has to come first among the unseen ones,
     for a share ``least`` of users. Returns the share. A recipe without persons (``popular``) cannot pass. One on heterogeneous graphs is
-    trained on :func:`planted`, and macro-F1 of a probe has to be ``least``.
+    trained on :func:`graphcl.planted.planted`, and macro-F1 of a probe has to be ``least``.
 
     ``settings`` replace those of a fast run: width 4, batches of 16, learning rate 0.05, rank 2, 3 clusters from the second epoch on,
     and a contrast's weight of at most 0.02, for with a large one the few nodes of the board would rather keep apart than match.
@@ -247,7 +243,7 @@ def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **
         assert set(preset) <= set(fields), f"preset {name} sets {sorted(set(preset) - set(fields))}, which Config does not have"
     stated(module)  # raises for a SPACE that cannot be searched
     if module.KIND == "hetero":
-        return _check_pretraining(module, epochs, least, settings)
+        return check_pretraining(module, undisturbed, epochs, least, settings)
     fast: dict[str, Any] = {
         "dim": WIDTH, "batch_size": 16, "learning_rate": 0.05, "rank": 2, "num_clusters": 3, "warm_up": 1,
     }  # fmt: skip
@@ -266,54 +262,6 @@ def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **
     share = float((left.argmax(1) == torch.from_numpy(withheld)).double().mean())
     assert share >= least, f"the withheld item comes first for {share:.0%} of users, not for {least:.0%}"
     return share
-
-
-def planted(seed: int = 0) -> NodeData:
-    """48 papers of three fields, 24 authors, 6 subjects: papers mostly share authors and subjects with their own field. The last
-    paper has no relation at all, one author has no paper, half of a paper's words are its field's."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.repeat(np.arange(3), 16))
-    authors = [
-        (p, 8 * label + a) for p, label in enumerate(labels[:-1]) for a in rng.choice(8, 2, replace=False) if 8 * label + a != 23
-    ]
-    authors += [(p, int(rng.integers(23))) for p in range(0, 47, 4)]
-    subjects = [(p, 2 * label + rng.integers(2)) for p, label in enumerate(labels[:-1])]
-    words = np.zeros((48, 30), dtype=np.float32)
-    for p, label in enumerate(labels):
-        words[p, 10 * label + rng.choice(10, 4, replace=False)] = 1
-        words[p, rng.choice(30, 4, replace=False)] = 1
-    edges = {("P", "A"): np.array(authors, dtype=np.int64).T, ("P", "S"): np.array(subjects, dtype=np.int64).T}
-    graph = HeteroGraph.from_edges({"P": 48, "A": 24, "S": 6}, edges, "P", {"P": sparse.csr_matrix(words)})
-    order = torch.from_numpy(rng.permutation(48))
-    parts = [torch.cat([order[labels[order] == c][cut] for c in range(3)]) for cut in (slice(0, 5), slice(5, 10), slice(10, 16))]
-    return NodeData("planted", graph, ("PAP", "PSP"), torch.from_numpy(labels), {5: LabelSplit(*parts)})
-
-
-def _check_pretraining(module: ModuleType, epochs: int, least: float, settings: Mapping[str, Any]) -> float:
-    fields = {f.name for f in dataclasses.fields(module.Config)}
-    fast = {
-        "dim": 8, "projected": 8, "learning_rate": 0.01, "epochs": epochs, "select": "last", "patience": 0, "neighbours": (8,), "clusters": (4, 6),
-        "num_positives": 3, "num_samples": 2, "samples": None, "edge_mask": (0.2,), "temperature": 0.5,
-    }  # fmt: skip
-    config = module.Config(**{**{k: v for k, v in fast.items() if k in fields}, **settings})
-    data, streams = planted(), Streams(0)
-    with undisturbed():
-        if "embed" in vars(module):
-            embedding = module.embed(config, data, rng=streams["init"])
-        else:
-            embedding = _pretrained(module, config, data)
-    assert len(embedding) == data.graph.num_targets, f"{len(embedding)} rows for {data.graph.num_targets} targets"
-    assert bool(embedding.isfinite().all()), "embeddings are not finite"
-    share = label_probe(
-        embedding, data.labels, data.splits, repeats=5, learning_rate=0.05, rng=torch.Generator().manual_seed(0)
-    ).means["ma_f1@5"]
-    assert share >= least, f"macro-F1 of a probe is {share:.2f}, not {least:.2f}"
-    return share
-
-
-def _pretrained(module: ModuleType, config: Any, data: NodeData) -> Tensor:
-    phase = pretrain.run(pretrain.start(module, config, data, 0, "cpu"), config, data, None)
-    return phase.model.embed(phase.inputs)
 
 
 def _trained(module: ModuleType, config: Any, log: Interactions, model: Model, streams: Streams, epochs: int) -> Tensor:

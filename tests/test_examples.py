@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from graphcl.testing import planted
+from graphcl.planted import planted
 from tests.test_pretrain import FAST, folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

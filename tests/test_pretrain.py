@@ -10,10 +10,10 @@ from scipy import sparse
 import graphcl
 from graphcl import pretrain, runs
 from graphcl.data.nodes import NodeData
+from graphcl.planted import planted
 from graphcl.pretrain import NodeRun
 from graphcl.recipes import heco, meow
 from graphcl.run import Run
-from graphcl.testing import planted
 
 FAST = {"dim": 8, "epochs": 6, "evaluate_every": 2, "neighbours": (8,), "clusters": (4, 6), "learning_rate": 0.01}
 

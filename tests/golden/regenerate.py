@@ -18,9 +18,9 @@ from graphcl import pretrain
 from graphcl.data.sample import Triples
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, Vocabulary
+from graphcl.planted import planted
 from graphcl.recipes import RECIPES, configure
 from graphcl.streams import Streams
-from graphcl.testing import planted
 from graphcl.train import PlainStep, fit
 
 FILE = Path(__file__).with_name("losses.json")
