@@ -209,7 +209,7 @@ def dense_step(phase: Any, config: Any, recipe: str) -> Any:
     def adameow() -> torch.Tensor:
         q, p = views(matrices, Targets(), rng)  # candidates, anchors
         pairs = p[:, None] + q[None]  # [N, N, d]
-        first, second = model.contrast.first, model.contrast.second
+        first, second = model.contrast.inner, model.contrast.outer
         gamma = torch.sigmoid(second(torch.tanh(first(pairs))))[..., 0]
         similar = (p @ q.T / config.temperature).exp()
         return -(similar.diagonal() / (gamma * similar).sum(1)).log().mean()
