@@ -175,7 +175,7 @@ def dense_step(phase: Any, config: Any, recipe: str) -> Any:
     import torch
 
     from graphcl.cluster import kmeans
-    from graphcl.contracts import Targets
+    from graphcl.contracts import Pair, Table, Targets
     from graphcl.recipes.metapaths import MetaPaths
 
     inputs, model = phase.inputs, phase.model
@@ -204,7 +204,7 @@ def dense_step(phase: Any, config: Any, recipe: str) -> Any:
         similar = (q @ p.T / config.temperature).exp()
         gamma = sum(1 - (one := torch.nn.functional.one_hot(c.nearest).float()) @ one.T for c in clusterings)
         contrast = -(similar.diagonal() / (gamma * similar).sum(1)).log().mean()
-        return contrast + config.prototype_weight * model.prototypes(q, p.detach(), clusterings)
+        return contrast + config.prototype_weight * model.prototypes(Pair(q, Table(p), torch.arange(len(q))), clusterings)
 
     def adameow() -> torch.Tensor:
         q, p = views(matrices, Targets(), rng)  # candidates, anchors

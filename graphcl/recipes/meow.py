@@ -101,11 +101,10 @@ class MEOW(nn.Module):
         anchors, candidates = self.views(inputs, batch, rng)
         # centroids hold from step to step, so in batches a few moves a step follow the whole
         clusterings = self.clustered(candidates.detach(), WHOLE_MOVES if batch.rows is None else BATCH_MOVES, rng)
-        rows = torch.arange(len(anchors), device=anchors.device)
-        assignments = torch.stack([found.nearest for found in clusterings], 1)
+        pair = Pair(anchors, Table(candidates), torch.arange(len(anchors), device=anchors.device))
         return {
-            "contrast": self.contrast(Pair(anchors, Table(candidates), rows), assignments),
-            "prototypes": self.prototype_weight * self.prototypes(anchors, candidates.detach(), clusterings),
+            "contrast": self.contrast(pair, torch.stack([found.nearest for found in clusterings], 1)),
+            "prototypes": self.prototype_weight * self.prototypes(pair, clusterings),
         }
 
     def clustered(self, points: Tensor, moves: int, rng: torch.Generator) -> list[Clusters]:
