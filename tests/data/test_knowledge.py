@@ -1,6 +1,7 @@
 """Logs with attributes and triples as graphs of several types, from small files written here."""
 
 import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
