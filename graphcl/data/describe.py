@@ -128,13 +128,13 @@ def describe_nodes(data: NodeData) -> dict[str, Any]:
         "relations": {f"{a}-{b}": pattern.nnz for (a, b), pattern in graph.relations.items()},
         "metapaths": {path: {"pairs": graph.pairs(path), "instances": graph.instances(path)} for path in data.metapaths},
         "labels": {
-            "classes": dict(zip(data.classes or range(data.num_classes), np.bincount(known).tolist(), strict=True)),
+            "classes": dict(zip(map(str, data.classes or range(data.num_classes)), np.bincount(known).tolist(), strict=True)),
             "unknown": len(labels) - len(known),
             "runs": runs,
             "runs_at_random": mean,
             "follow_ids": runs < mean + IN_ORDER * deviation,
         },
-        "splits": {rate: {part: len(ids) for part, ids in split._asdict().items()} for rate, split in data.splits.items()},
+        "splits": {str(rate): {part: len(ids) for part, ids in split._asdict().items()} for rate, split in data.splits.items()},
     }
 
 

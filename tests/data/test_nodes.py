@@ -284,10 +284,10 @@ def test_description(folder):
     pap = np.array([[2, 1, 0], [1, 1, 0], [0, 0, 1]])
     assert found["metapaths"]["PAP"] == {"pairs": np.count_nonzero(pap), "instances": pap.sum()}
     assert found["metapaths"]["PSP"] == {"pairs": 8, "instances": 8}
-    assert found["labels"]["classes"] == {1: 2, 3: 3}
+    assert found["labels"]["classes"] == {"1": 2, "3": 3}
     assert found["labels"]["runs"] == 4
     assert not found["labels"]["follow_ids"]
-    assert found["splits"] == {20: {"train": 3, "valid": 1, "test": 2}}
+    assert found["splits"] == {"20": {"train": 3, "valid": 1, "test": 2}}
 
 
 def test_runs_at_random():
