@@ -7,6 +7,7 @@ RECIPES: dict[str, str] = {
     "simgcl": "graphcl.recipes.simgcl",
     "xsimgcl": "graphcl.recipes.xsimgcl",
     "xsimgcf": "graphcl.recipes.xsimgcf",
+    "pathgcl": "graphcl.recipes.pathgcl",
     "ncl": "graphcl.recipes.ncl",
     "lightgcl": "graphcl.recipes.lightgcl",
     "lightgcl_paper": "graphcl.recipes.lightgcl_paper",
