@@ -132,7 +132,9 @@ def test_encoder(name):
     check_encoder(ENCODERS[name]().double())
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "popular"])
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if name not in ("popular", "pathgcl")]
+)  # pathgcl needs a file of knowledge
 def test_recipe_learns_the_checkerboard(name):
     check_recipe(importlib.import_module(RECIPES[name]))
 
