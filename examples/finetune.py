@@ -11,7 +11,6 @@ import torch
 from torch.nn import functional
 
 import graphcl
-from graphcl.data.nodes import load_nodes
 
 RATE = 20  # labelled nodes per class
 
@@ -20,7 +19,7 @@ def finetune(
     source: str, *, pretraining: int = 100, epochs: int = 60, pretrained: bool = True, out: str | None = None
 ) -> dict[str, float]:
     """Accuracy on validation and test nodes, at the epoch that is best on validation."""
-    nodes = load_nodes(source)
+    nodes = graphcl.load_nodes(source)
     data = nodes.graph.to_pyg()  # what a PyG program has
     target = data[nodes.graph.target]
     target.y = nodes.labels

@@ -12,12 +12,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import graphcl
-from graphcl.data.nodes import UNKNOWN, load_nodes
+from graphcl.data.nodes import UNKNOWN
 
 
 def scores(source: str, recipe: str = "meow", *, out: str | None = None, **settings) -> np.ndarray:
     """Macro-F1 of a logistic regression over five folds of the labelled nodes."""
-    nodes = load_nodes(source)
+    nodes = graphcl.load_nodes(source)
     run = graphcl.train(recipe, nodes, out=out, **settings)
     _, embedding = run.embeddings()
     labels = nodes.labels.numpy()

@@ -8,11 +8,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphcl.data.nodes import load_nodes as load_nodes
     from graphcl.data.read import read_interactions as read_interactions
     from graphcl.data.split import split as split
     from graphcl.graph import Graph as Graph
     from graphcl.graph import bipartite as bipartite
+    from graphcl.hetero import HeteroGraph as HeteroGraph
     from graphcl.interactions import Interactions as Interactions
+    from graphcl.pretrain import NodeRun as NodeRun
     from graphcl.run import Run as Run
     from graphcl.runs import load as load
     from graphcl.runs import train as train
@@ -21,10 +24,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Graph": "graphcl.graph",
+    "HeteroGraph": "graphcl.hetero",
     "Interactions": "graphcl.interactions",
+    "NodeRun": "graphcl.pretrain",
     "Run": "graphcl.run",
     "bipartite": "graphcl.graph",
     "load": "graphcl.runs",
+    "load_nodes": "graphcl.data.nodes",
     "read_interactions": "graphcl.data.read",
     "split": "graphcl.data.split",
     "train": "graphcl.runs",

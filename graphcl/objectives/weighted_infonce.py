@@ -88,12 +88,13 @@ class WeightedInfoNCE(nn.Module):
             query, keys = unit_rows(query), unit_rows(keys)
         shares = query.new_ones(len(query)) if pair.weights is None else pair.weights.to(query.dtype)
         shares = shares / shares.sum().clamp_min(torch.finfo(query.dtype).tiny)
-        ids, layer = None, ()
+        ids: tuple[Tensor, Tensor] | None = None
+        layer: tuple[Tensor, ...] = ()
         if assignments is not None:
-            ids = _checked(assignments, keys)
-            if bool((ids == ids[:1]).all()):
+            of_keys = _checked(assignments, keys)
+            if bool((of_keys == of_keys[:1]).all()):
                 return 0 * (query.sum() + keys.sum())
-            ids = ids[pair.positives], ids
+            ids = of_keys[pair.positives], of_keys
         else:
             layer = self._layer(query, keys)
         settings = self.temperature, self.tile_entries, self.mode == "normalised", torch.is_grad_enabled()
@@ -131,7 +132,8 @@ class _Denominator(Function):
 
     @staticmethod
     def forward(ctx, settings, shares, ids, query, keys, *layer):
-        value, gradients = _summed(*settings, shares, Gate(*layer) if ids is None else Disagreement(*ids), query, keys)
+        weigh = Gate(*layer) if ids is None else Disagreement(*ids)
+        value, gradients = _summed(settings, shares, weigh, query, keys)
         ctx.save_for_backward(*gradients)
         return value
 
@@ -142,16 +144,14 @@ class _Denominator(Function):
 
 
 def _summed(
-    temperature: float,
-    tile_entries: int,
-    normalised: bool,
-    learn: bool,
+    settings: tuple[float, int, bool, bool],  # temperature, tile_entries, whether normalised, whether to gather gradients
     shares: Tensor,  # [n]
     weigh: Disagreement | Gate,
     query: Tensor,  # [n, d]
     keys: Tensor,  # [m, d]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The value, and its gradients for queries, keys and, of a gate, the rest."""
+    temperature, tile_entries, normalised, learn = settings
     width = max(1, min(tile_entries // max(1, len(keys)), _MOST, len(query)))
     held = [memory.empty(len(keys), width, query).view(-1) for _ in range(1 + normalised)]
     scaled, value = query / temperature, query.new_zeros(())
@@ -177,6 +177,7 @@ def _summed(
         near[start:stop] = (x.T @ keys) * (part / temperature)[:, None]
         far.addmm_(x, scaled[start:stop] * part[:, None])
         if isinstance(weigh, Gate):
+            assert closed is not None
             if normalised:
                 weigh.pull(plain[0].addcmul_(x, 1 / total), closed, share, start, stop)
             else:

@@ -95,7 +95,7 @@ class Gate:
     def add_log(self, x: Tensor, start: int, stop: int) -> Tensor:
         """To logits [m, stop - start] of the anchors from ``start``, in place; returns 1 - sigmoid(z), which :meth:`pull` needs."""
         if self._kernel:
-            closed = memory.empty(*x.shape, x)
+            closed = memory.empty(len(x), x.shape[1], x)
             anchors = self._grown[0][start:stop].T.contiguous()
             zero = _F(float(self._bias + self._weight.sum()))
             _add_gate(x.numpy(), closed.numpy(), anchors.numpy(), self._grown[1].numpy(), self._heavy, zero)

@@ -34,7 +34,9 @@ from graphcl.streams import Streams
 
 POSITIVE = {"val_interval": {"rating": "[4,inf)"}}  # of MovieLens-100K, as dataset.cfg has it
 TRAINED = [
-    name for name in RECIPES if find(name).KIND == "general" and "restore" not in vars(find(name)) and name not in ("lightgcl_paper", "pathgcl")
+    name
+    for name in RECIPES
+    if find(name).KIND == "general" and "restore" not in vars(find(name)) and name not in ("lightgcl_paper", "pathgcl")
 ]
 CLOSED = [name for name in RECIPES if "restore" in vars(find(name))]
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:nn.functional|`torch.cuda")
