@@ -11,6 +11,8 @@ from graphcl.ops.operator import LowRank as LowRank
 from graphcl.ops.operator import Mean as Mean
 from graphcl.ops.operator import Operator as Operator
 from graphcl.ops.operator import Product as Product
+from graphcl.ops.pair_weights import Disagreement as Disagreement
+from graphcl.ops.pair_weights import Gate as Gate
 from graphcl.ops.segment import segment_log_sum_exp as segment_log_sum_exp
 from graphcl.ops.segment import segment_max as segment_max
 from graphcl.ops.segment import segment_numbers as segment_numbers

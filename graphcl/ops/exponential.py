@@ -36,6 +36,16 @@ def exp_columns(x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]
     return top, x.sub_(finite).exp_().sum(0)
 
 
+@numba.njit(inline="always", cache=True)
+def exp_float32(v):
+    """Inside kernels, for v up to 88; exactly 0 below -87."""
+    n = np.floor(max(v, _LEAST) * _LOG2E + _F(0.5))
+    r = v - n * _HIGH - n * _LOW
+    p = ((((_P7 * r + _P6) * r + _P5) * r + _P4) * r + _P3) * r + _P2
+    power = _I((_I(n) + _I(127)) << _I(23)).view(np.float32)
+    return _F(0) if v < _LEAST else (p * r * r + r + _F(1)) * power
+
+
 @numba.njit(parallel=True, fastmath={"contract", "nsz", "reassoc", "arcp"}, cache=True, boundscheck=False)
 def _exp_columns(x, top, totals):
     """Each part of the rows has sums of its own, so they do not depend on the number of threads."""
@@ -44,11 +54,6 @@ def _exp_columns(x, top, totals):
         for j in range(part * len(x) // _PARTS, (part + 1) * len(x) // _PARTS):
             row = x[j]
             for i in range(row.shape[0]):
-                v = row[i] - top[i]
-                n = np.floor(max(v, _LEAST) * _LOG2E + _F(0.5))
-                r = v - n * _HIGH - n * _LOW
-                p = ((((_P7 * r + _P6) * r + _P5) * r + _P4) * r + _P3) * r + _P2
-                power = _I((_I(n) + _I(127)) << _I(23)).view(np.float32)
-                value = _F(0) if v < _LEAST else (p * r * r + r + _F(1)) * power
+                value = exp_float32(row[i] - top[i])
                 row[i] = value
                 added[i] += value
