@@ -36,7 +36,7 @@ class WeightedInfoNCE(nn.Module):
     Raises:
         ValueError: a setting outside its range; sparse positives, or ids that do not fit the keys, at the call.
 
-    Source: "cluster" is MEOW (SDM 2023) and "learned" AdaMEOW (TKDE 2024), both arXiv 2212.13847 and jianxiangyu/MEOW@6a072d7.
+    Source: "cluster" is MEOW (SDM 2023) and "learned" AdaMEOW (TKDE 2024), both arXiv 2212.13847; the release, MEOW@6a072d7.
     Departs: the release holds gamma [n, m], and the sums q_i + k_j [n, m, d].
     Relations: "none" is InfoNCE over AllKeys.
     """
