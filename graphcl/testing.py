@@ -8,6 +8,7 @@ Plain functions that assert; call them from a test of any framework. Each takes 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import operator
 import random
@@ -336,7 +337,11 @@ def _loss(objective: Objective, query: Tensor, keys: Tensor, positives: Tensor) 
 
 
 def _with(part: Any, name: str, value: Any) -> Any:
-    """A copy of a dataclass with the field ``name`` replaced, at any depth; None where nothing has it."""
+    """A copy of a dataclass or module with the field ``name`` replaced, at any depth; None where nothing has it."""
+    if isinstance(part, nn.Module) and name in vars(part):
+        changed = copy.copy(part)
+        setattr(changed, name, value)
+        return changed
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return None
     names = [f.name for f in dataclasses.fields(part)]

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -17,10 +18,11 @@ from torch import nn
 import graphcl.encoders
 import graphcl.objectives
 import graphcl.views
+from graphcl.cluster import kmeans
 from graphcl.contracts import Layers, Pair
 from graphcl.encoders import LightGCN, ResidualGCN
 from graphcl.encoders.readout import increment, layer, mean
-from graphcl.objectives import AlignUniform, AllKeys, InBatch, InfoNCE, WeightedInfoNCE
+from graphcl.objectives import AlignUniform, AllKeys, InBatch, InfoNCE, ProtoNCE, WeightedInfoNCE
 from graphcl.ops import LowRank
 from graphcl.perturb.edges import drop_edges
 from graphcl.perturb.noise import SignNoise
@@ -66,6 +68,22 @@ VIEWS = {
     "TwoInputs, every epoch": lambda: TwoInputs(drop, mean(), every="epoch"),
     "TwoNoises": lambda: TwoNoises(SignNoise(0.1), mean(1)),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Clustered:
+    """An objective that is told clusters of the keys: here the nearest of two and of three fixed points."""
+
+    objective: Callable
+
+    def __call__(self, pair):
+        keys, points = pair.key.all(), torch.randn(3, WIDTH, generator=generator(2)).double()
+        found = [kmeans(keys, k, start=points[:k], max_iterations=0, rng=generator()) for k in (2, 3)]
+        if isinstance(self.objective, WeightedInfoNCE):
+            return self.objective(pair, torch.stack([clusters.nearest for clusters in found], 1))
+        return self.objective(pair, found) + 0 * keys.sum()  # its keys are constants
+
+
 NEGATIVES = {"InBatch": InBatch, "AllKeys": AllKeys}
 OBJECTIVES = {
     "AlignUniform": AlignUniform,
@@ -77,6 +95,14 @@ OBJECTIVES = {
         0.2, "learned", similarity="cosine", dim=WIDTH, hidden=3, rng=generator()
     ).double(),
     "InfoNCE, decoupled": lambda: InfoNCE(0.2, negatives=AllKeys(), positive_in_denominator=False),
+    "ProtoNCE": lambda: Clustered(ProtoNCE(0.2)),
+    "ProtoNCE, released": lambda: Clustered(ProtoNCE(0.2, "released")),
+    "WeightedInfoNCE": lambda: WeightedInfoNCE(0.2),
+    "WeightedInfoNCE, cluster": lambda: Clustered(WeightedInfoNCE(0.2, "cluster")),
+    "WeightedInfoNCE, learned": lambda: WeightedInfoNCE(0.2, "learned", dim=WIDTH, rng=generator()).double(),
+    "WeightedInfoNCE, normalised": lambda: WeightedInfoNCE(
+        0.2, "learned", dim=WIDTH, similarity="cosine", mode="normalised", rng=generator()
+    ).double(),
 }
 ENCODERS = {
     "LightGCN": lambda: LightGCN(SIZES, WIDTH, 2, rng=generator()),
@@ -267,7 +293,15 @@ def test_a_broken_tile_is_found():
             keys = pair.key.at(pair.positives)
             return -(pair.query * keys).sum() * self.tile_entries + 0 * keys.sum()
 
-    fails(check_objective, Tiled(), match="tile size")
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tile_entries = 100
+
+        forward = Tiled.__call__
+
+    for objective in (Tiled(), Module()):
+        fails(check_objective, objective, match="tile size")
 
 
 @pytest.mark.parametrize(

@@ -20,22 +20,25 @@ from graphcl.ops import gather_rows, segment_sum, unit_rows
 class ProtoNCE:
     """``mean_k mean_i -log(exp(q_i . c_own / phi_own) / (m / n_k sum_c exp(q_i . c / phi_c)))`` over clusterings k of m keys.
 
-    ``clusterings`` are those of the pair's keys, for example ``kmeans(pair.key.all(), n)``; c_own is the centroid of i's positive. Centroids are
-    brought to unit length. They and phi are constants: no gradient reaches the keys. Empty clusters have no say and do not count in n_k.
+    ``clusterings`` are those of the pair's keys, as :func:`graphcl.cluster.kmeans` makes them; c_own is the centroid of i's positive.
+    Centroids are brought to unit length. They and phi are constants: no gradient reaches the keys. Empty clusters have no say and
+    do not count in n_k.
 
-    phi_c is the density of a cluster, clipped between the 10th and 90th percentile over clusters and scaled to mean
-    ``temperature``. ``density``: "distance" is the mean distance of the members to their centroid, divided by log(size + 5);
-    "released" has in place of the distance the square root of the inner product with the members' mean (0 where that is negative),
-    so that tight clusters come out less dense. A cluster of one takes the largest density. phi is at least ``temperature / 100``, and
-    ``temperature`` where all densities are 0: clusters of equal rows have no spread.
+    phi is a cluster's spread, clipped between the 10th and 90th percentile over clusters and scaled to mean ``temperature``.
+    ``density``: "distance" is the mean distance of the members to their centroid, divided by log(size + 5); "released" has in place
+    of a distance the square root of the inner product with the members' mean (0 where that is negative), so tight clusters have
+    the larger phi. A cluster of one takes the largest. phi is at least ``temperature / 100``, and ``temperature`` where no cluster has any
+    spread.
 
     Raises:
         ValueError: a setting outside its range; sparse positives, or clusterings that do not fit the pair, at the call.
 
-    Source: Li et al., ICLR 2021 (ProtoNCE); as in MEOW, SDM 2023, arXiv 2212.13847.
-    Departs: "released" is MEOW's code, where the score that an inner-product index returns is taken for a squared distance; a
-    negative one gives NaN there. The least phi is ours.
+    Source: Li et al., ICLR 2021; as in MEOW, SDM 2023, arXiv 2212.13847, whose release (MEOW@6a072d7) takes an inner-product index's
+    score for a squared distance.
+    Departs: a negative score gives NaN in the release. The least phi is ours.
     """
+
+    reads_all = True
 
     temperature: float
     density: Literal["distance", "released"] = "distance"
@@ -59,7 +62,6 @@ class ProtoNCE:
         for clusters in clusterings:
             rows, own = self._prototypes(points, clusters)
             own = own[pair.positives]
-            # Equal anchors' shares are known, but the gradient that this would spare is a small one.
             lse = log_sum_exp(query, rows, 1.0, tile_entries=self.tile_entries, weights=shares)
             positive = (query * gather_rows(rows, own)).sum(1)
             losses.append(shares @ (lse - positive + math.log(len(points) / len(rows))))
@@ -80,7 +82,7 @@ class ProtoNCE:
             spread = (points * means[own]).sum(1).clamp_min(0).sqrt()
         density = segment_sum(spread[order], pointers) / sizes / (sizes + 5).to(points.dtype).log()
         density = torch.where(sizes == 1, density.max(), density)
-        low, high = density.quantile(torch.tensor([0.1, 0.9]).to(density))
+        low, high = density.quantile(density.new_tensor([0.1, 0.9]))
         density = density.clamp(low, high)
         mean = density.mean()
         phi = density * (self.temperature / mean) if mean > 0 else torch.full_like(density, self.temperature)

@@ -36,7 +36,7 @@ class WeightedInfoNCE(nn.Module):
     Raises:
         ValueError: a setting outside its range; sparse positives, or ids that do not fit the keys, at the call.
 
-    Source: "cluster" is MEOW (SDM 2023) and "learned" AdaMEOW (TKDE 2024), both arXiv 2212.13847 and jianxiangyu/MEOW@6a072d7.
+    Source: "cluster" is MEOW (SDM 2023) and "learned" AdaMEOW (TKDE 2024), both arXiv 2212.13847; the release, MEOW@6a072d7.
     Departs: the release holds gamma [n, m], and the sums q_i + k_j [n, m, d].
     Relations: "none" is InfoNCE over AllKeys.
     """
@@ -88,17 +88,14 @@ class WeightedInfoNCE(nn.Module):
             query, keys = unit_rows(query), unit_rows(keys)
         shares = query.new_ones(len(query)) if pair.weights is None else pair.weights.to(query.dtype)
         shares = shares / shares.sum().clamp_min(torch.finfo(query.dtype).tiny)
-        ids: tuple[Tensor, Tensor] | None = None
-        layer: tuple[Tensor, ...] = ()
-        if assignments is not None:
-            of_keys = _checked(assignments, keys)
-            if bool((of_keys == of_keys[:1]).all()):
-                return 0 * (query.sum() + keys.sum())
-            ids = of_keys[pair.positives], of_keys
-        else:
-            layer = self._layer(query, keys)
         settings = self.temperature, self.tile_entries, self.mode == "normalised", torch.is_grad_enabled()
-        denominator = _Denominator.apply(settings, shares, ids, query, keys, *layer)
+        if assignments is None:
+            denominator = _Denominator.apply(settings, shares, None, query, keys, *self._layer(query, keys))
+        else:
+            ids = _checked(assignments, keys)
+            if bool((ids == ids[:1]).all()):
+                return 0 * (query.sum() + keys.sum())
+            denominator = _Denominator.apply(settings, shares, (ids[pair.positives], ids), query, keys)
         return denominator - shares @ (query * gather_rows(keys, pair.positives)).sum(1) / self.temperature
 
     def _layer(self, query: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
@@ -144,13 +141,13 @@ class _Denominator(Function):
 
 
 def _summed(
-    settings: tuple[float, int, bool, bool],  # temperature, tile_entries, whether normalised, whether to gather gradients
+    settings: tuple[float, int, bool, bool],
     shares: Tensor,  # [n]
     weigh: Disagreement | Gate,
     query: Tensor,  # [n, d]
     keys: Tensor,  # [m, d]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The value, and its gradients for queries, keys and, of a gate, the rest."""
+    """The value, and its gradients with respect to queries, keys and what ``weigh`` was made of."""
     temperature, tile_entries, normalised, learn = settings
     width = max(1, min(tile_entries // max(1, len(keys)), _MOST, len(query)))
     held = [memory.empty(len(keys), width, query).view(-1) for _ in range(1 + normalised)]
@@ -161,25 +158,21 @@ def _summed(
         x, *plain = (each[: len(keys) * (stop - start)].view(len(keys), -1) for each in held)
         torch.mm(keys, scaled[start:stop].T, out=x)
         share = shares[start:stop]
-        if normalised:
-            closed = weigh.add_log(plain[0].zero_(), start, stop)
-            x += plain[0]
-            top, total = exp_columns(plain[0])
-            value -= share @ (top + (total / len(keys)).log())
-            plain[0] *= -1 / total
+        if normalised:  # log gamma by itself: its log-sum-exp is taken off
+            (log,) = plain
+            weigh.add_log(log.zero_(), start, stop)
+            x += log
+            top, plain_total = exp_columns(log)
+            value -= share @ (top + (plain_total / len(keys)).log())
         else:
-            closed = weigh.add_log(x, start, stop)
+            weigh.add_log(x, start, stop)
         top, total = exp_columns(x)
         value += share @ (top + total.log())
-        if not learn:
-            continue
-        part = share / total
-        near[start:stop] = (x.T @ keys) * (part / temperature)[:, None]
-        far.addmm_(x, scaled[start:stop] * part[:, None])
-        if isinstance(weigh, Gate):
-            assert closed is not None
+        if learn:
+            part = share / total
+            near[start:stop] = (x.T @ keys) * (part / temperature)[:, None]
+            far.addmm_(x, scaled[start:stop] * part[:, None])
             if normalised:
-                weigh.pull(plain[0].addcmul_(x, 1 / total), closed, share, start, stop)
-            else:
-                weigh.pull(x, closed, part, start, stop)
-    return value, (near, far, *(weigh.gradients if isinstance(weigh, Gate) else ()))
+                x.mul_(1 / total).sub_(log.mul_(1 / plain_total))
+            weigh.pull(x, share if normalised else part)
+    return value, (near, far, *weigh.gradients)

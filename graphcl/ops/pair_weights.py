@@ -33,9 +33,11 @@ def _fits(x: Tensor) -> bool:
 
 
 class Disagreement:
-    """Weights by cluster ids: anchors' [n, K] and keys' [m, K], int64."""
+    """Weights by cluster ids, which are constants."""
 
-    def __init__(self, anchors: Tensor, keys: Tensor):
+    gradients = ()
+
+    def __init__(self, anchors: Tensor, keys: Tensor):  # [n, K], [m, K]; ids that fit int32
         self._anchors, self._keys = anchors.int(), keys.int().contiguous()
         self._logs = torch.arange(keys.shape[1], -1, -1, device=keys.device).double().log()  # by the number of agreements
 
@@ -49,6 +51,9 @@ class Disagreement:
         for ids, of in zip(self._keys.T, anchors, strict=True):
             same += ids[:, None] == of
         x += logs[same]
+
+    def pull(self, flow: Tensor, scale: Tensor) -> None:
+        """Nothing learns from it."""
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
@@ -67,7 +72,7 @@ def _add_disagreement(x, anchors, keys, logs):  # [m, n], [K, n], [m, K], [K + 1
 
 
 class Gate:
-    """Weights by a layer of tanh units, with the gradients of what flows back gathered in ``gradients``."""
+    """Weights by a layer of tanh units."""
 
     def __init__(
         self,
@@ -88,56 +93,57 @@ class Gate:
         self._of_weight, self._of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
 
     @property
-    def gradients(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of anchors, keys, weight and bias, from all that was pulled."""
+    def gradients(self) -> tuple[Tensor, ...]:
+        """Of anchors, keys, weight and bias, from all pulls."""
         return self._near, self._far, self._of_weight, self._of_bias
 
-    def add_log(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """To logits [m, stop - start] of the anchors from ``start``, in place; returns 1 - sigmoid(z), which :meth:`pull` needs."""
+    def add_log(self, x: Tensor, start: int, stop: int) -> None:
+        """To logits [m, stop - start] of the anchors from ``start``, in place."""
+        self._span = slice(start, stop)
         if self._kernel:
-            closed = memory.empty(len(x), x.shape[1], x)
-            anchors = self._grown[0][start:stop].T.contiguous()
+            self._closed = memory.empty(len(x), stop - start, x)
             zero = _F(float(self._bias + self._weight.sum()))
-            _add_gate(x.numpy(), closed.numpy(), anchors.numpy(), self._grown[1].numpy(), self._heavy, zero)
-            return closed
+            anchors, keys = (grown.numpy() for grown in self._of_span())
+            _add_gate(x.numpy(), self._closed.numpy(), anchors, keys, self._heavy, zero)
+            return
         z = self._bias.expand(x.shape).clone()
         for k in range(len(self._weight)):
-            z += self._weight[k] * self._unit(k, start, stop)
+            z += self._weight[k] * self._unit(k)
         x += F.logsigmoid(z)
-        return z.neg_().sigmoid_()
+        self._closed = z.neg_().sigmoid_()
 
-    def pull(self, flow: Tensor, closed: Tensor, scale: Tensor, start: int, stop: int) -> None:
-        """Adds the gradients, where ``flow * scale`` [m, n] * [n] flows back to the logarithms."""
+    def pull(self, flow: Tensor, scale: Tensor) -> None:
+        """Gathers the gradients where ``flow * scale`` [m, n] * [n] flows back to the logarithms that were added last."""
         if self._kernel:
-            self._pull_kernel(flow, closed, scale, start, stop)
+            self._pull_kernel(flow, scale)
             return
-        flow = flow * closed * scale
-        self._of_bias += flow.sum()
+        dz, span = flow * self._closed * scale, self._span
+        self._of_bias += dz.sum()
         for k in range(len(self._weight)):
-            tanh = self._unit(k, start, stop)
-            self._of_weight[k] += (flow * tanh).sum()
-            slope = flow * self._weight[k] * (1 - tanh.square())
-            self._near[start:stop, k] += slope.sum(0)
+            tanh = self._unit(k)
+            self._of_weight[k] += (dz * tanh).sum()
+            slope = dz * self._weight[k] * (1 - tanh.square())
+            self._near[span, k] += slope.sum(0)
             self._far[:, k] += slope.sum(1)
 
-    def _unit(self, k: int, start: int, stop: int) -> Tensor:
-        return (self._keys[:, k, None] + self._anchors[start:stop, k]).tanh()
+    def _unit(self, k: int) -> Tensor:
+        return (self._keys[:, k, None] + self._anchors[self._span, k]).tanh()
 
-    def _pull_kernel(self, flow: Tensor, closed: Tensor, scale: Tensor, start: int, stop: int) -> None:
-        units = len(self._weight)
-        anchors = self._grown[0][start:stop, :units].T.contiguous()
-        near, shares = flow.new_zeros((_PARTS, units, stop - start)), flow.new_zeros((_PARTS, units + 1))
-        far = torch.zeros_like(self._far)
-        _pull_gate(
-            flow.numpy(), closed.numpy(), scale.numpy(), anchors.numpy(), self._grown[1].numpy(),
-            near.numpy(), far.numpy(), shares.numpy(),
-        )  # fmt: skip
+    def _of_span(self) -> tuple[Tensor, Tensor]:
+        """e^2a of the last tile's anchors [h, n] and e^2b of all keys [m, h]."""
+        return self._grown[0][self._span].T.contiguous(), self._grown[1]
+
+    def _pull_kernel(self, flow: Tensor, scale: Tensor) -> None:
+        anchors, keys = self._of_span()
+        near, sums = flow.new_zeros((_PARTS, *anchors.shape)), flow.new_zeros((_PARTS, len(anchors) + 1))
+        far = torch.empty_like(keys)
+        _pull_gate(*(each.numpy() for each in (flow, self._closed, scale, anchors, keys, near, far, sums)))
+        units, total = len(self._weight), sums.sum(0)
         # With r = 1 / (1 + e^2a e^2b): tanh = 1 - 2 r, and its slope is 4 r (1 - r).
-        self._near[start:stop] += near.sum(0).T * (4 * self._weight)
-        self._far += far * (4 * self._weight)
-        total = shares.sum(0)
-        self._of_bias += total[units]
-        self._of_weight += total[units] - 2 * total[:units]
+        self._near[self._span] += near.sum(0).T[:, :units] * (4 * self._weight)
+        self._far += far[:, :units] * (4 * self._weight)
+        self._of_bias += total[-1]
+        self._of_weight += total[-1] - 2 * total[:units]
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
@@ -164,9 +170,7 @@ def _add_gate(x, closed, anchors, keys, weight, zero):  # [m, n], [m, n], [h, n]
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
-def _pull_gate(
-    flow, closed, scale, anchors, keys, near, far, shares
-):  # ..., near [parts, h, n], far [m, h], shares [parts, h + 1]
+def _pull_gate(flow, closed, scale, anchors, keys, near, far, sums):  # ..., [parts, h, n], [m, h], [parts, h + 1]
     units, n = anchors.shape
     for part in numba.prange(_PARTS):
         dz = np.empty(n, np.float32)
@@ -175,7 +179,7 @@ def _pull_gate(
             for i in range(n):
                 dz[i] = flow[j, i] * closed[j, i] * scale[i]
                 total += dz[i]
-            shares[part, units] += total
+            sums[part, units] += total
             for k in range(units):
                 b, added, share = keys[j, k], _F(0), _F(0)
                 a, row = anchors[k], near[part, k]
@@ -187,4 +191,4 @@ def _pull_gate(
                     added += slope
                     share += y
                 far[j, k] = added
-                shares[part, k] += share
+                sums[part, k] += share

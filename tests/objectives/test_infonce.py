@@ -100,6 +100,23 @@ def test_a_stored_positive_of_weight_zero_is_none(several):
     agree(objective, Pair(query, Table(key), stored), reduced(terms), query, key)
 
 
+@pytest.mark.parametrize("anchors", [1, 7, 300])
+def test_both_directions_of_heco(anchors):
+    """L_mp and L_sc by the dense formula, the same rows of positives in both; its 1e-8 is far below the sums over 300 keys."""
+    one, other = table(300, 8, 30), table(300, 8, 31)
+    drawn = torch.rand(300, 300, generator=torch.Generator().manual_seed(32)) < 0.01
+    pos = (drawn | torch.eye(300).bool()).double()
+    similar = (torch.nn.functional.cosine_similarity(one[:, None], other[None], dim=2) / 0.8).exp()
+    for query, key, scores in ((one, other, similar), (other, one, similar.T)):
+        expected = -((scores * pos).sum(1) / (scores.sum(1) + 1e-8)).log().mean()
+        objective = InfoNCE(0.8, "cosine", AllKeys(anchors * 300), several="any")
+        got = objective(Pair(query, Table(key), csr(pos)))
+        assert_close(got, expected, rtol=1e-9, atol=0)
+        grads, slow = (torch.autograd.grad(loss, (query, key), retain_graph=True) for loss in (got, expected))
+        for mine, theirs in zip(grads, slow, strict=True):
+            assert_close(mine, theirs, rtol=0, atol=1e-9 * float(theirs.abs().max()))
+
+
 def test_several_at_a_cold_temperature():
     """ "any" adds exponentials of up to 1000."""
     query, key = table(5, 4, 8), table(7, 4, 9)
