@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import torch
 
-from graphcl import bench, runs
+from graphcl import bench, rundir
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = "graphcl"
@@ -110,7 +110,7 @@ def stamped(name: str, **found: Any) -> dict[str, Any]:
         **found,
         "commit": bench.commit(),
         "date": datetime.date.today().isoformat(),
-        "versions": runs.versions("cuda" if torch.cuda.is_available() else "cpu"),
+        "versions": rundir.versions("cuda" if torch.cuda.is_available() else "cpu"),
         "hardware": bench.hardware(),
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
     }

@@ -90,10 +90,6 @@ OBJECTIVES = {
     "InfoNCE": lambda: InfoNCE(0.2),
     "InfoNCE, dot, clamped": lambda: InfoNCE(0.2, "dot", AllKeys(), clamp=5.0),
     "InfoNCE, sum": lambda: InfoNCE(0.2, reduction="sum"),
-    "WeightedInfoNCE": lambda: WeightedInfoNCE(0.2, similarity="cosine"),
-    "WeightedInfoNCE, learned": lambda: WeightedInfoNCE(
-        0.2, "learned", similarity="cosine", dim=WIDTH, hidden=3, rng=generator()
-    ).double(),
     "InfoNCE, decoupled": lambda: InfoNCE(0.2, negatives=AllKeys(), positive_in_denominator=False),
     "ProtoNCE": lambda: Clustered(ProtoNCE(0.2)),
     "ProtoNCE, released": lambda: Clustered(ProtoNCE(0.2, "released")),

@@ -11,6 +11,7 @@ from graphcl.ops.operator import LowRank as LowRank
 from graphcl.ops.operator import Mean as Mean
 from graphcl.ops.operator import Operator as Operator
 from graphcl.ops.operator import Product as Product
+from graphcl.ops.pair_scores import pair_scores as pair_scores
 from graphcl.ops.pair_weights import Disagreement as Disagreement
 from graphcl.ops.pair_weights import Gate as Gate
 from graphcl.ops.segment import segment_log_sum_exp as segment_log_sum_exp
