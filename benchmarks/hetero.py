@@ -44,9 +44,15 @@ def main(root: Path) -> dict[str, Any]:
 
 
 def stamped() -> dict[str, Any]:
+    import datetime
+
     from graphcl import bench, rundir
 
-    return {"commit": bench.commit(), "versions": rundir.versions(), "hardware": bench.hardware()}
+    versions = rundir.versions()
+    threads = {"torch": versions["threads"], "numba": versions["numba_threads"]}
+    return {
+        "commit": bench.commit(), "date": datetime.date.today().isoformat(), "versions": versions, "hardware": bench.hardware(), "threads": threads,
+    }  # fmt: skip
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -214,10 +220,12 @@ def dense_step(phase: Any, config: Any, recipe: str) -> Any:
         similar = (p @ q.T / config.temperature).exp()
         return -(similar.diagonal() / (gamma * similar).sum(1)).log().mean()
 
-    def step() -> None:
+    def step() -> float:
         phase.step.optimiser.zero_grad(set_to_none=True)
-        (meow if recipe == "meow" else adameow)().backward()
+        loss = (meow if recipe == "meow" else adameow)()
+        loss.backward()
         phase.step.optimiser.step()
+        return float(loss.detach())
 
     return step
 

@@ -111,9 +111,40 @@ def ablation(result: dict[str, Any]) -> str:
     return f"**{result['data']}**, seed 0: {about(result)}\n\n" + table(["what ranks", "weight", "Recall@20", "NDCG@20"], rows)
 
 
+def hetero(result: dict[str, Any]) -> str:
+    steps, epochs, failed = [], [], []
+    for line in result["cases"]:
+        if "failed" in line:
+            failed.append(
+                f"- {' '.join(line['case'])}: {line['failed'].strip().splitlines()[-1] if line['failed'].strip() else 'ended without a word'}."
+            )
+        elif line["form"] == "batches":
+            epochs.append(
+                [
+                    f"{line['targets']:,}",
+                    amount(line["prepared"], "s"),
+                    str(line["steps"]),
+                    amount(line["seconds"], "s"),
+                    f"{line['peak_gb']:.1f} GiB",
+                ]
+            )
+        else:
+            steps.append(
+                [line["recipe"], f"{line['targets']:,}", line["form"], amount(line["seconds"], "s"), f"{line['peak_gb']:.2f} GiB"]
+            )
+    told = "; ".join(
+        f"{recipe}: the dense step takes {found['dense / graphcl']:.3g} times ours at {found['targets']:,} targets"
+        for recipe, found in result["summary"].items()
+        if recipe != "epoch"
+    )
+    parts = [about(result), table(["recipe", "targets", "form", "a step", "peak"], steps), told + "." if told else ""]
+    parts.append(table(["targets", "preparation", "steps", "an epoch", "peak"], epochs) if epochs else "")
+    return "\n\n".join(part for part in (*parts, "\n".join(failed)) if part)
+
+
 ABLATED = ("gowalla", "ml-1m", "yelp2018")
 TABLES: dict[str, Made] = {
-    "speed": speed, "speed-recbole": speed, "breakdown": taken_apart, "scale": scale, **{f"ablation-{data}": ablation for data in ABLATED},
+    "speed": speed, "speed-recbole": speed, "breakdown": taken_apart, "scale": scale, "hetero": hetero, **{f"ablation-{data}": ablation for data in ABLATED},
 }  # fmt: skip
 
 

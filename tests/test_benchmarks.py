@@ -13,14 +13,16 @@ import pytest
 import torch
 from scipy import sparse
 
-from benchmarks import measure, peers, pipeline, report, roofline, scale, steps
+from benchmarks import hetero, measure, peers, pipeline, report, roofline, scale, steps
 from benchmarks.rows import kind_of
-from graphcl import bench
+from graphcl import bench, pretrain
+from graphcl.contracts import Targets
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.data.registry import find as find_data
 from graphcl.data.synth import synth, synth_pairs
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, Vocabulary
+from graphcl.planted import planted
 from graphcl.rank import DotScorer, evaluate
 from graphcl.recipes import lightgcl, lightgcn, sgl, simgcl, xsimgcl
 from graphcl.recipes.configure import configure, find
@@ -345,3 +347,23 @@ def test_a_report_tells_what_was_reached_and_what_was_not(sized):
     )
     assert "| `aten::mm` | 100 ms | 20% |" in told
     assert "| copy | " in told
+
+
+@pytest.mark.parametrize("recipe", ["meow", "adameow"])
+def test_the_dense_step_has_our_loss(recipe):
+    """The rival of the step's benchmark computes what ours does, from the same parameters; both without dropout."""
+    module = find(recipe)
+    config = module.Config(
+        dim=6, dropout=0.0, neighbours=(6,), edge_mask=(0.2,), **({"clusters": (1, 48)} if recipe == "meow" else {"projected": 6})
+    )
+    losses = []
+    for form in ("graphcl", "dense"):
+        phase = pretrain.start(module, config, planted(), 0, "cpu")
+        phase.model.train()
+        step = hetero.dense_step(phase, config, recipe) if form == "dense" else None
+        if step is None:
+            terms = phase.step(phase.model, phase.inputs, Targets(), torch.Generator().manual_seed(0))
+            losses.append(float(sum(terms.values()).detach()))
+        else:
+            losses.append(float(step()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
