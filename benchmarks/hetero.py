@@ -8,13 +8,14 @@ process of its own, one after the other, so that its peak of memory is its own; 
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from benchmarks.measure import elsewhere, peak_gib, stamped
+from graphcl import rundir
 
 STEPS = 5
 DENSE_ADAMEOW = 2000  # the largest N whose pair tensors, N x N x 64 floats, fit beside their gradients in 16 GiB
@@ -28,31 +29,14 @@ def main(root: Path) -> dict[str, Any]:
     ]
     found = []
     for case in cases:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.hetero", *case],
-            cwd=root.resolve().parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        told = done.stdout.strip().splitlines()
-        found.append(json.loads(told[-1]) if done.returncode == 0 and told else {"case": case, "failed": done.stderr[-300:]})
+        try:
+            found.append(elsewhere("-m", "benchmarks.hetero", *case))
+        except RuntimeError as error:
+            found.append({"case": case, "failed": str(error)})
         print(found[-1], file=sys.stderr, flush=True)
-        result = {"name": "hetero", "command": "graphcl bench hetero", **stamped(), "cases": found, "summary": summary(found)}
-        (root / "results" / "hetero.json").write_text(json.dumps(result, indent=1) + "\n")
+        result = stamped("hetero", cases=found, summary=summary(found))
+        rundir.write_json(root / "results" / "hetero.json", result)
     return result
-
-
-def stamped() -> dict[str, Any]:
-    import datetime
-
-    from graphcl import bench, rundir
-
-    versions = rundir.versions()
-    threads = {"torch": versions["threads"], "numba": versions["numba_threads"]}
-    return {
-        "commit": bench.commit(), "date": datetime.date.today().isoformat(), "versions": versions, "hardware": bench.hardware(), "threads": threads,
-    }  # fmt: skip
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +85,7 @@ def case(recipe: str, form: str, what: str) -> dict[str, Any]:
             "prepared": prepared,
             "steps": steps,
             "seconds": seconds,
-            "peak_gb": peak(),
+            "peak_gb": peak_gib(),
         }
     data = load_nodes(what)
     if recipe == "adameow":
@@ -128,13 +112,9 @@ def case(recipe: str, form: str, what: str) -> dict[str, Any]:
         step()
         times.append(time.perf_counter() - began)
     return {
-        "recipe": recipe, "form": form, "targets": data.graph.num_targets, "seconds": median(times[1:]), "peak_gb": peak(),
+        "recipe": recipe, "form": form, "targets": data.graph.num_targets, "seconds": median(times[1:]), "peak_gb": peak_gib(),
         "torch_threads": torch.get_num_threads(),
     }  # fmt: skip
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def part(data: Any, count: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -114,6 +115,11 @@ def stamped(name: str, **found: Any) -> dict[str, Any]:
         "hardware": bench.hardware(),
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
     }
+
+
+def peak_gib() -> float:
+    """Of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def elsewhere(*arguments: str, python: str = sys.executable) -> Any:

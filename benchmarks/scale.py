@@ -10,7 +10,6 @@ import argparse
 import gc
 import itertools
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import ROOT, elsewhere, stamped, timed
+from benchmarks.measure import ROOT, elsewhere, peak_gib, stamped, timed
 from graphcl import rundir
 from graphcl.contracts import Batch
 from graphcl.data import read_interactions, split
@@ -93,10 +92,6 @@ def one(path: Path) -> dict[str, Any]:
         top_k(scorer, some[:2], 20)  # compiles
         found["seconds_rank"] = timed(lambda: top_k(scorer, some, 20))
     return {**found, "gib_peak": peak_gib(), "threads": torch.get_num_threads()}
-
-
-def peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def line(sizes: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | None:
