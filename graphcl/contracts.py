@@ -232,6 +232,7 @@ class Negatives(Protocol):
         exclude: Tensor | None = None,  # sparse CSR [n, m]: pairs left out
         normalise: bool = False,
         weights: Tensor | None = None,  # [n] in proportion to the gradient that will flow back, which saves work; a hint
+        kind: str = "node",  # the pair's: a strategy may keep something for each
     ) -> Tensor: ...
 
 

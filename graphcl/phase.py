@@ -144,6 +144,8 @@ def run(
             line: dict[str, Any] = {
                 "epoch": epoch.number, "steps": p.steps, "terms": epoch.terms, "seconds": epoch.seconds, "elapsed": p.seconds,
             }  # fmt: skip
+            if epoch.gaps:
+                line["gaps"] = epoch.gaps
             due = epoch.number % config.evaluate_every == 0 or last
             if plan.select is not None and due:
                 began = time.perf_counter()

@@ -189,6 +189,8 @@ def run(phase: Phase, config: Any, data: NodeData, directory: Path | None, obser
         p = replace(p, epoch=epoch.number, steps=p.steps + epoch.steps, seconds=p.seconds + epoch.seconds)
         due = epoch.number % config.evaluate_every == 0 or epoch.number == config.epochs
         line: dict[str, Any] = {"epoch": epoch.number, "terms": epoch.terms, "seconds": epoch.seconds, "elapsed": p.seconds}
+        if epoch.gaps:
+            line["gaps"] = epoch.gaps
         score = -math.fsum(epoch.terms.values()) if by_loss else None
         if due and not by_loss:
             began = time.perf_counter()

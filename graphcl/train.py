@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class Epoch:
     steps: int
     terms: dict[str, float]  # mean over steps of each loss term
     seconds: float  # sampling and steps, without evaluation
+    gaps: dict[str, dict[str, float]] = field(default_factory=dict)  # of approximate denominators, nats: mean and p95 by kind
 
 
 class PlainStep:
@@ -121,4 +122,11 @@ def fit(
                 f"loss term {first!r} was no longer finite in step {int(finite[first]) + 1} of epoch {number}; "
                 "a smaller learning_rate or a larger temperature may help"
             )
-        yield Epoch(number, steps, means, time.perf_counter() - began)
+        yield Epoch(number, steps, means, time.perf_counter() - began, _gaps(model))
+
+
+def _gaps(model: nn.Module) -> dict[str, dict[str, float]]:
+    """What strategies have measured, by kind; of several for a kind also by their place in the model."""
+    found = [(name, kind, gap) for name, part in model.named_modules() for kind, gap in getattr(part, "gaps", {}).items()]
+    kinds = [kind for _, kind, _ in found]
+    return {kind if kinds.count(kind) == 1 else f"{name}.{kind}": asdict(gap) for name, kind, gap in found}

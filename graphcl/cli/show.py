@@ -26,6 +26,7 @@ def bars() -> Iterator[tuple[Callable[[str, dict[str, Any]], None], Callable[[An
         held_out = what.get("valid") or what.get("test") or {}
         shown = {"epoch": what["epoch"], **{k: f"{v:.4f}" for k, v in what["terms"].items()}}
         shown |= {k: f"{held_out[k]:.4f}" for k in ("recall@20", "ndcg@20") if k in held_out}
+        shown |= {f"gap {kind}": f"{gap['mean']:+.3f}" for kind, gap in what.get("gaps", {}).items()}
         bar.set_postfix(shown)
         if bar.disable:
             print(" ".join(f"{k} {v}" for k, v in shown.items()), file=sys.stderr, flush=True)

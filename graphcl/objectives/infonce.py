@@ -61,6 +61,7 @@ class InfoNCE:
             query, pair.key, pair.positives,
             temperature=self.temperature, key_weights=key_weights, exclude=exclude, normalise=cosine,
             weights=query.new_ones(len(query)) if pair.weights is None else pair.weights,
+            kind=pair.kind,
         )  # fmt: skip
         counted = lse != -torch.inf  # there is a key to compare with; NaN stays, to be seen
         if pair.positives.layout == torch.sparse_csr:

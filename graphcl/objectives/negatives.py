@@ -12,7 +12,7 @@ from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
 from graphcl.ops import segment_numbers, unit_rows
 
 
-def _places(rows: Tensor, cols: Tensor, columns: Tensor) -> Entries:
+def places_of(rows: Tensor, cols: Tensor, columns: Tensor) -> Entries:
     """The pairs (rows[e], p) for each entry e and each place p with ``columns[p] == cols[e]``; sorted by e."""
     order = columns.argsort(stable=True)
     ranked = columns[order]
@@ -44,6 +44,7 @@ class InBatch:
         exclude: Tensor | None = None,
         normalise: bool = False,
         weights: Tensor | None = None,
+        kind: str = "node",
     ) -> Tensor:
         csr = positives.layout == torch.sparse_csr
         columns = positives.col_indices().unique() if csr else positives
@@ -51,10 +52,10 @@ class InBatch:
         keys = unit_rows(keys) if normalise else keys
         left_out = []
         if not csr and len(columns.unique()) < len(columns):
-            rows, places = _places(torch.arange(len(columns), device=columns.device), columns, columns)
+            rows, places = places_of(torch.arange(len(columns), device=columns.device), columns, columns)
             left_out.append((rows[rows != places], places[rows != places]))
         if exclude is not None:
-            left_out.append(_places(segment_numbers(exclude.crow_indices()), exclude.col_indices(), columns))
+            left_out.append(places_of(segment_numbers(exclude.crow_indices()), exclude.col_indices(), columns))
         return log_sum_exp(
             query, keys, temperature, tile_entries=self.tile_entries, weights=weights,
             bias=None if key_weights is None else key_weights[columns].log(),
@@ -80,6 +81,7 @@ class AllKeys:
         exclude: Tensor | None = None,
         normalise: bool = False,
         weights: Tensor | None = None,
+        kind: str = "node",
     ) -> Tensor:
         return log_sum_exp(
             query, unit_rows(key.all()) if normalise else key.all(), temperature, tile_entries=self.tile_entries, weights=weights,

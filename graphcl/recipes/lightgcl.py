@@ -21,9 +21,10 @@ from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import total
 from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
-from graphcl.objectives import AllKeys, InfoNCE
+from graphcl.objectives import InfoNCE
 from graphcl.ops import LowRank, Operator, Sparse, sketched_svd, truncated_svd
 from graphcl.perturb.edges import dropout_edges
+from graphcl.recipes.denominator import Denominator, strategy
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
 from graphcl.recipes.settings import Training, sizes
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(Training, Denominator):
     num_layers: int = 2
     rank: int = 5  # q
     svd: SVDKind = "sketch"  # randomised, as released, with the seed; or exact
@@ -67,7 +68,7 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     graph = bipartite(data)
     contrast = Contrast(
         Relayed(svd_view(graph.ops[0], graph.kinds, config.rank, config.svd, rng=rng), final),
-        InfoNCE(config.temperature, "dot", AllKeys(), clamp=config.clamp),
+        InfoNCE(config.temperature, "dot", strategy(config, sizes(data), config.dim), clamp=config.clamp),
         config.weight,
         rows="all-repeated",
     )

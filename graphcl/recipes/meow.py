@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from graphcl.cluster import Clusters, kmeans
 from graphcl.contracts import Pair, Table, Targets, Terms
 from graphcl.data.nodes import NodeData
+from graphcl.objectives.cluster_means import ClusterMeans
 from graphcl.objectives.prototypes import ProtoNCE
 from graphcl.objectives.weighted_infonce import WeightedInfoNCE
 from graphcl.recipes.metapaths import CoarseFine, MetaPaths, MetaPathTraining
@@ -42,6 +44,7 @@ class Config(MetaPathTraining):
     temperature: float = 0.4  # tau
     clusters: tuple = (100, 300)
     prototype_weight: float = 1.0  # lambda
+    negatives: Literal["exact", "clusters"] = "exact"  # or the means of clusters, in time linear in the nodes
 
 
 PRESETS: dict[str, dict] = {
@@ -77,7 +80,7 @@ def build(config: Config, data: NodeData, prepared: MetaPaths, *, rng: torch.Gen
     rows = config.batch_size // ROWS_A_CLUSTER if config.batch_size else data.graph.num_targets
     return MEOW(
         views,
-        WeightedInfoNCE(config.temperature, "cluster"),
+        ClusterMeans(config.temperature) if config.negatives == "clusters" else WeightedInfoNCE(config.temperature, "cluster"),
         ProtoNCE(config.temperature, density="released" if config.released else "distance"),
         [min(k, max(2, rows)) for k in config.clusters],
         config.prototype_weight,
@@ -88,7 +91,12 @@ class MEOW(nn.Module):
     """Coarse anchors against fine candidates, and against the prototypes of these."""
 
     def __init__(
-        self, views: CoarseFine, contrast: WeightedInfoNCE, prototypes: ProtoNCE, clusters: Sequence[int], prototype_weight: float
+        self,
+        views: CoarseFine,
+        contrast: WeightedInfoNCE | ClusterMeans,
+        prototypes: ProtoNCE,
+        clusters: Sequence[int],
+        prototype_weight: float,
     ):
         super().__init__()
         self.views, self.contrast, self.prototypes = views, contrast, prototypes

@@ -140,6 +140,8 @@ class Contrast(nn.Module):
     ):
         super().__init__()
         self.views, self.objective, self.weight, self.rows, self.name = views, objective, weight, rows, name
+        negatives = getattr(objective, "negatives", None)
+        self.negatives = negatives if isinstance(negatives, nn.Module) else None  # what it keeps is in every checkpoint
         self.reads_all: bool = getattr(objective, "reads_all", False)
 
     def forward(self, forward: Pass) -> Tensor:

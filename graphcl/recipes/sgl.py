@@ -17,9 +17,10 @@ import torch
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import mean
 from graphcl.interactions import Interactions
-from graphcl.objectives import AllKeys, InfoNCE
+from graphcl.objectives import InfoNCE
 from graphcl.perturb.edges import drop_edges, random_walk
 from graphcl.perturb.nodes import drop_nodes
+from graphcl.recipes.denominator import Denominator, strategy
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
 from graphcl.recipes.settings import Training, sizes
@@ -29,7 +30,7 @@ KIND = "general"
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(Training, Denominator):
     num_layers: int = 3
     drop: Literal["ed", "nd", "rw"] = "ed"  # edges, nodes, or another edge drop in every layer
     fraction: float = 0.1  # rho
@@ -61,7 +62,7 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     final = mean(first=0)
     contrast = Contrast(
         TwoInputs(changes[config.drop], final, every="epoch"),
-        InfoNCE(config.temperature, negatives=AllKeys()),
+        InfoNCE(config.temperature, negatives=strategy(config, sizes(data), config.dim)),
         config.weight,
         rows="positives-repeated",
     )

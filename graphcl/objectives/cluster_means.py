@@ -1,0 +1,67 @@
+"""InfoNCE whose negatives are weighed by clusterings, every cluster but the anchor's by its mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphcl.contracts import Pair, Part
+from graphcl.objectives.approximate import Gap, measured
+from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
+from graphcl.objectives.partition import Partition
+
+_ANCHORS = 256
+
+
+class ClusterMeans(Part):
+    """``mean_i -s_ip / t + log sum_k sum_(c not i's) n_c exp(<q_i, mu_c> / t)`` over clusterings k and their clusters c.
+
+    It bounds :class:`WeightedInfoNCE` with ``weights="cluster"`` from below: there a key counts as often as a clustering parts it
+    from the anchor's positive, which is here a sum over clusterings, each without the anchor's own cluster. Time is O(m d + n K d)
+    instead of O(n m d). An anchor that no clustering parts from any key does not count. ``assignments`` [m, k] at the call; ``gaps`` as
+    of :class:`graphcl.objectives.Approximate`.
+
+    Raises:
+        ValueError: a temperature that is not above 0; sparse positives, or ids that do not fit the keys, at the call.
+    """
+
+    reads_all = True
+
+    def __init__(self, temperature: float):
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+        self.gaps: dict[str, Gap] = {}
+
+    def start_epoch(self, inputs, epoch: int, rng: torch.Generator) -> None:
+        self.gaps = {}
+
+    def forward(self, pair: Pair, assignments: Tensor) -> Tensor:
+        if pair.positives.layout == torch.sparse_csr:
+            raise ValueError("ClusterMeans needs one positive a query, got a sparse matrix of them")
+        keys = pair.key.all()
+        if assignments.ndim != 2 or len(assignments) != len(keys):
+            raise ValueError(f"assignments are the cluster ids [{len(keys)}, k] of the keys, got {tuple(assignments.shape)}")
+        anchors = torch.arange(len(pair.query), device=keys.device)
+        parts = []
+        for ids in assignments.T:
+            partition = Partition(ids.contiguous(), int(ids.max()) + 1)
+            parts.append(
+                cluster_log_sum_exp(pair.query, keys, partition, self.temperature, dropped=(anchors, ids[pair.positives]))
+            )
+        lse = joined(parts)
+        if self.training and pair.kind not in self.gaps:
+            self.gaps[pair.kind] = self._gap(pair, keys.detach(), assignments, lse.detach())
+        counted = lse != -torch.inf
+        losses = torch.where(counted, lse - (pair.query * keys[pair.positives]).sum(1) / self.temperature, 0.0)
+        weights = counted.to(losses.dtype) if pair.weights is None else counted * pair.weights.to(losses.dtype)
+        return (losses * weights).sum() / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+
+    @torch.no_grad()
+    def _gap(self, pair: Pair, keys: Tensor, assignments: Tensor, lse: Tensor) -> Gap:
+        some = torch.arange(0, len(lse), -(-len(lse) // _ANCHORS), device=lse.device)
+        own = assignments[pair.positives[some]]
+        parted = torch.stack([(own[:, k, None] != assignments[:, k]) for k in range(own.shape[1])]).sum(0)
+        exact = (pair.query[some].detach() @ keys.T / self.temperature + parted.log()).logsumexp(1)
+        return measured(self, pair.kind, lse[some], exact)

@@ -1,0 +1,45 @@
+"""Which negatives a recipe compares with that by its paper takes all keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from graphcl.contracts import Negatives
+from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, ClusterState, InBatch, Sampled
+
+Kind = Literal["exact", "batch", "sampled", "clusters", "cluster_sampled", "bank"]
+
+
+@dataclass(frozen=True)
+class Denominator:
+    """Settings of the negatives; all but "exact" and "batch" say each epoch how far they are from exact."""
+
+    negatives: Kind = "exact"
+    num_negatives: int = 1024  # drawn for a step (sampled) or for an anchor (cluster_sampled), or kept (bank)
+    num_clusters: int = 0  # of the keys of each kind; 0: the square root of their number
+    cluster_every: int = 1  # epochs between k-means
+    cluster_order: Literal["1", "2", "2t"] = "1"
+    own_cluster: Literal["exact", "approx", "drop"] = "exact"
+    probe: int = 0  # clusters an anchor that are scored key by key
+    cluster_gradient: Literal["through", "stop"] = "through"
+
+
+def strategy(config: Denominator, sizes: Mapping[str, int], dim: int) -> Negatives:
+    """Raises ValueError for a setting outside its range."""
+    if config.negatives not in get_args(Kind):
+        raise ValueError(f"negatives must be one of {', '.join(get_args(Kind))}, got {config.negatives!r}")
+    if config.negatives == "exact":
+        return AllKeys()
+    if config.negatives == "batch":
+        return InBatch()
+    if config.negatives == "sampled":
+        return Sampled(config.num_negatives)
+    if config.negatives == "bank":
+        return Bank(sizes, config.num_negatives, dim)
+    state = ClusterState(sizes, config.num_clusters or None, every=config.cluster_every)
+    if config.negatives == "cluster_sampled":
+        return ClusterSampled(state, config.num_negatives)
+    order = config.cluster_order if config.cluster_order == "2t" else 1 if config.cluster_order == "1" else 2
+    return Clusters(state, order=order, own_cluster=config.own_cluster, probe=config.probe, gradient=config.cluster_gradient)

@@ -1,0 +1,102 @@
+"""Recipes with other negatives than all keys: what is built, trained, reported and kept."""
+
+import json
+
+import pytest
+import torch
+
+import graphcl
+from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, InBatch, Sampled
+from graphcl.planted import planted
+from graphcl.recipes import lightgcl, meow, sgl
+from graphcl.recipes.denominator import Denominator, strategy
+from graphcl.testing import checkerboard
+from tests import dense
+
+KINDS = {
+    "exact": AllKeys,
+    "batch": InBatch,
+    "sampled": Sampled,
+    "clusters": Clusters,
+    "cluster_sampled": ClusterSampled,
+    "bank": Bank,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strategies(kind):
+    made = strategy(Denominator(negatives=kind, cluster_order="2", own_cluster="drop", probe=3), {"user": 5, "item": 6}, 4)
+    assert type(made) is KINDS[kind]
+    if kind == "clusters":
+        assert (made.order, made.own_cluster, made.probe, made.gradient) == (2, "drop", 3, "through")
+
+
+def test_unknown():
+    with pytest.raises(ValueError, match="negatives must be one of exact, batch"):
+        strategy(Denominator(negatives="some"), {}, 4)
+
+
+@pytest.mark.parametrize("recipe", [sgl, lightgcl])
+def test_one_cluster_a_key_is_exact(recipe):
+    """First step: the loss of the recipe with all keys, and of the one with as many clusters as keys."""
+
+    def first(**settings):
+        settings |= {"rank": 2} if recipe is lightgcl else {}
+        model = recipe.build(recipe.Config(dim=dense.WIDTH, **settings), dense.log(), rng=dense.generator(0))
+        rng = dense.generator(3)
+        for part in model.modules():
+            if isinstance(part, graphcl.contracts.Part):
+                part.start_epoch(dense.inputs(), 1, rng)
+        return model.losses(dense.inputs(), dense.BATCH, dense.generator(4))["contrast"].item()
+
+    assert first(negatives="clusters", num_clusters=99, own_cluster="approx") == pytest.approx(first(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sampled", "clusters", "cluster_sampled", "bank"])
+def test_runs_report_their_gap_and_resume_as_they_were(kind, tmp_path):
+    log, _ = checkerboard()
+    settings = {
+        "negatives": kind,
+        "num_negatives": 7,
+        "epochs": 4,
+        "batch_size": 16,
+        "dim": 4,
+        "evaluate_every": 1,
+        "patience": 0,
+    }
+    whole = graphcl.train("sgl", log, out=tmp_path / "whole", **settings)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    for line in lines:
+        assert set(line["gaps"]) == {"user", "item"}
+        assert set(line["gaps"]["user"]) == {"mean", "p95"}
+    assert any(line["gaps"]["user"]["p95"] > 0 for line in lines)
+
+    class Cut(Exception):
+        pass
+
+    def cut(kind, what):
+        if kind == "epoch" and what["epoch"] == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        graphcl.train("sgl", log, out=tmp_path / "cut", observe=cut, **settings)
+    resumed = graphcl.train("sgl", log, out=tmp_path / "cut", resume=True, **settings)
+    for a, b in zip(whole.embeddings(), resumed.embeddings(), strict=True):
+        assert (a == b).all()
+
+
+def test_exact_negatives_report_none(tmp_path):
+    log, _ = checkerboard()
+    graphcl.train("sgl", log, out=tmp_path / "run", epochs=1, batch_size=16, dim=4)
+    assert "gaps" not in json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+
+
+def test_meow(tmp_path):
+    run = graphcl.train(
+        "meow", planted(), out=tmp_path / "run", epochs=3, evaluate_every=1, negatives="clusters", clusters=(4,), neighbours=(5,)
+    )
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert line["gaps"]["node"]["mean"] < 0
+    assert torch.from_numpy(run.embeddings().nodes).isfinite().all()
+    assert meow.Config().negatives == "exact"
