@@ -34,6 +34,7 @@ PROGRAMS = (
     "breakdown",
     "scale",
     "hetero",
+    "negatives",
 )  # benchmarks/NAME.py, each with a main(root); the rest are configurations
 _QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
 

@@ -22,7 +22,7 @@ from graphcl.objectives.partition import Partition
 from graphcl.ops import add_rows, pair_scores, segment_log_sum_exp, segment_sum, unit_rows
 
 Order = Literal[1, 2, "2t"]
-_STORED = 2**24  # logits of exact pairs that are kept for the backward; more are computed again
+_STORED = 2**23  # logits of exact pairs that are kept for the backward; more are computed again
 
 
 def cluster_log_sum_exp(

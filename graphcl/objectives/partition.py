@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphcl.ops import Sparse, add_rows, row_norm, unit_rows
 
-_ROWS = 2**16  # keys that are read at a time
+_ROWS = 2**14  # keys that are read at a time
 
 
 @dataclass(frozen=True, eq=False)
