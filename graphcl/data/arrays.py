@@ -59,6 +59,22 @@ def read_array(path: Path) -> np.ndarray:
     return found
 
 
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a ``.npz`` file.
+
+    Raises:
+        ValueError: as `read_array`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen types for damaged or foreign archives
+        if "allow_pickle" in str(error):
+            told = "holds Python objects (a pickle), which are never loaded; save plain arrays"
+            raise ValueError(f"{path}: {told}") from None
+        raise ValueError(f"{path}: not a .npz file that can be read ({error})") from None
+
+
 def read_sparse(path: Path) -> sparse.csr_matrix:
     """A matrix saved by ``scipy.sparse.save_npz``.
 
