@@ -66,7 +66,9 @@ class AttributedData:
                 if not len(ids):
                     raise ValueError(f"{self.name}: {part}_{rate} is empty")
         if self.num_clusters < 0:
-            raise ValueError(f"{self.name}: num_clusters must be 1 or more, or 0 for the number of classes, got {self.num_clusters}")
+            raise ValueError(
+                f"{self.name}: num_clusters must be 1 or more, or 0 for the number of classes, got {self.num_clusters}"
+            )
         object.__setattr__(self, "num_clusters", self.num_clusters or self.num_classes)
 
     @property
@@ -89,9 +91,8 @@ class AttributedData:
         first, second = data.edge_index.cpu().numpy()
         count = int(data.x.shape[0])
         x = data.x.detach().cpu().float()
-        y = np.full(count, UNKNOWN) if getattr(data, "y", None) is None else data.y.detach().cpu().numpy()
-        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        labels, classes = numbered(y, f"{name}: y")
+        y = torch.full((count,), UNKNOWN) if getattr(data, "y", None) is None else data.y.detach().cpu()
+        labels, classes = numbered((y[:, 0] if y.shape[1:] == (1,) else y).numpy(), f"{name}: y")
         return cls(
             name, Graph.from_pairs(first, second, count), x.contiguous() if x.layout == torch.strided else _csr(x), labels,
             _masks(data, name, labels), num_clusters, classes,
@@ -117,13 +118,14 @@ def _csr(x: Tensor) -> sparse.csr_matrix:
 
 
 def _masks(data: Data, name: str, labels: Tensor) -> dict[int, LabelSplit]:
-    masks = [getattr(data, f"{part}_mask", None) for part in PARTS]
-    if any(mask is None for mask in masks):
+    given = {part: getattr(data, f"{part}_mask", None) for part in PARTS}
+    masks = {part: mask for part, mask in given.items() if mask is not None}
+    if len(masks) < len(PARTS):
         return {}
-    for part, mask in zip(PARTS, masks, strict=True):
+    for part, mask in masks.items():
         if mask.dtype != torch.bool or mask.ndim not in (1, 2) or len(mask) != len(labels):
             raise ValueError(f"{name}: {part}_mask must be bool of {len(labels)} rows, got {mask.dtype} {tuple(mask.shape)}")
-    tables = [mask.cpu().view(len(labels), -1) for mask in masks]
+    tables = [mask.cpu().view(len(labels), -1) for mask in masks.values()]
     if len({table.shape[1] for table in tables}) > 1:
         raise ValueError(f"{name}: the masks differ in their numbers of columns")
     found: dict[int, LabelSplit] = {}
@@ -153,16 +155,25 @@ def load_attributed(source: Any) -> AttributedData:
     if type(source).__module__.startswith("torch_geometric."):
         return AttributedData.from_pyg(source)
     if not isinstance(source, (str, Path)):
-        raise ValueError(f"an attributed graph is needed: a name, a path, AttributedData or a PyG Data, got {type(source).__name__}")
+        raise ValueError(
+            f"an attributed graph is needed: a name, a path, AttributedData or a PyG Data, got {type(source).__name__}"
+        )
     config = registry.configured(source, group="attributed")
     if config is None:
         return read_attributed(source)
     if config.format != "attributed":
-        raise ValueError(f"{config.full_name} is no attributed graph, but one is needed here; `graphcl data list` tells which are")
+        raise ValueError(
+            f"{config.full_name} is no attributed graph, but one is needed here; `graphcl data list` tells which are"
+        )
     files = registry.locate(config)
     registry.check_sums(config, files)
     data = read_attributed(files["graph"], config.name)
-    found = {"nodes": data.graph.num_nodes, "edges": data.graph.num_pairs, "features": data.x.shape[1], "classes": data.num_classes}
+    found = {
+        "nodes": data.graph.num_nodes,
+        "edges": data.graph.num_pairs,
+        "features": data.x.shape[1],
+        "classes": data.num_classes,
+    }
     found["unlabelled"] = int((data.labels == UNKNOWN).sum())
     registry.check_counts(config, found, list(config.counts))
     return replace(data, citation=config.citation)
@@ -187,7 +198,9 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
             return _planetoid(root, planetoid, name)
         archives = sorted(root.glob("*.npz"))
         if len(archives) != 1:
-            raise FileNotFoundError(f"{root}: one .npz file or Planetoid's ind.NAME.* files are expected, found {len(archives)} .npz")
+            raise FileNotFoundError(
+                f"{root}: one .npz file or Planetoid's ind.NAME.* files are expected, found {len(archives)} .npz"
+            )
         root = archives[0]
     if not root.is_file():
         raise FileNotFoundError(f"{root}: no such file or folder")
@@ -205,7 +218,9 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
     labels, classes = numbered(y, f"{root}: y")
     parts = [part for part in PARTS if f"{part}_idx" in arrays]
     if parts and len(parts) < len(PARTS):
-        raise ValueError(f"{root}: a split is train_idx, val_idx and test_idx, but only {', '.join(f'{p}_idx' for p in parts)} is there")
+        raise ValueError(
+            f"{root}: a split is train_idx, val_idx and test_idx, but only {', '.join(f'{p}_idx' for p in parts)} is there"
+        )
     splits = {}
     if parts:
         split = LabelSplit(*(torch.from_numpy(_ids(arrays, f"{part}_idx", root, len(y))) for part in PARTS))
@@ -243,6 +258,7 @@ def write_attributed(data: AttributedData, path: str | Path) -> None:
             arrays["xc_data"] = table.data
     for split in data.splits.values():
         arrays |= {f"{part}_idx": ids.numpy() for part, ids in zip(PARTS, split, strict=True)}
+
     def save(part: Path) -> None:
         with part.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -62,7 +62,9 @@ class DatasetConfig:
 
     @property
     def what(self) -> str:
-        return {"hetero": "a graph of labelled nodes", "attributed": "an attributed graph"}.get(self.kind, "a log of interactions")
+        return {"hetero": "a graph of labelled nodes", "attributed": "an attributed graph"}.get(
+            self.kind, "a log of interactions"
+        )
 
 
 def read_config(path: Path) -> DatasetConfig:

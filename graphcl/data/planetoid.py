@@ -127,7 +127,9 @@ def _matrix(value: Any, path: Path) -> sparse.csr_matrix:
         found.check_format(full_check=True)
         found = found.astype(np.float32, casting="same_kind")
     except Exception as error:  # whatever a foreign object breaks at
-        raise ValueError(f"{path}: a CSR matrix of numbers is expected, got {type(value).__name__.strip('_')} ({error})") from None
+        raise ValueError(
+            f"{path}: a CSR matrix of numbers is expected, got {type(value).__name__.strip('_')} ({error})"
+        ) from None
     return found
 
 

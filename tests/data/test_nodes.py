@@ -361,7 +361,9 @@ def test_a_bare_name_is_looked_for_in_the_own_group_first(toy):
     general.write_text("[dataset]\nname = toy\ngroup = general\n[files]\nlog = log.csv\n")
     assert load_nodes("toy").graph.target == "P"
     assert registry.find("toy").group == "general"
-    with pytest.raises(ValueError, match="general/toy is a log of interactions, but a graph of labelled nodes of several types is needed here"):
+    with pytest.raises(
+        ValueError, match="general/toy is a log of interactions, but a graph of labelled nodes of several types is needed here"
+    ):
         load_nodes("general/toy")
 
 
