@@ -160,16 +160,18 @@ def train(
         return NodeRun(directory)
     loaded = time.perf_counter() - began
     began = time.perf_counter()
-    phase = None if "embed" in vars(module) else start(module, chosen, made, seed, device)
+    closed = "embed" in vars(module)
+    phase = None if closed else start(module, chosen, made, seed, device)
+    embedding = module.embed(chosen, made, rng=Streams(seed)["init"]) if closed else torch.empty(0)
     built = time.perf_counter() - began
+    # Nothing is written before here, so settings and data that are refused leave no directory behind.
     rundir.write_json(directory / "config.json", about)
     rundir.write_json(directory / "versions.json", rundir.versions(device))
     if on_start is not None:
         on_start(directory)
     clusters, best = None, {}
     if phase is None:
-        embedding = module.embed(chosen, made, rng=Streams(seed)["init"])
-        progress = Progress(seconds=time.perf_counter() - began)
+        loaded, progress = loaded - built, Progress(seconds=built)
     else:
         run(phase, chosen, made, directory, observe, published=published, seed=seed)
         embedding, progress = phase.model.embed(phase.inputs).cpu(), phase.progress

@@ -95,7 +95,7 @@ class AttributedData:
         labels, classes = numbered((y[:, 0] if y.shape[1:] == (1,) else y).numpy(), f"{name}: y")
         return cls(
             name, Graph.from_pairs(first, second, count), x.contiguous() if x.layout == torch.strided else _csr(x), labels,
-            _masks(data, name, labels), num_clusters, classes,
+            _masks(data, name, count, labels), num_clusters, classes,
         )  # fmt: skip
 
     def to_pyg(self) -> Data:
@@ -117,15 +117,15 @@ def _csr(x: Tensor) -> sparse.csr_matrix:
     return sparse.csr_matrix(parts, shape=tuple(x.shape))
 
 
-def _masks(data: Data, name: str, labels: Tensor) -> dict[int, LabelSplit]:
+def _masks(data: Data, name: str, count: int, labels: Tensor) -> dict[int, LabelSplit]:
     given = {part: getattr(data, f"{part}_mask", None) for part in PARTS}
     masks = {part: mask for part, mask in given.items() if mask is not None}
     if len(masks) < len(PARTS):
         return {}
     for part, mask in masks.items():
-        if mask.dtype != torch.bool or mask.ndim not in (1, 2) or len(mask) != len(labels):
-            raise ValueError(f"{name}: {part}_mask must be bool of {len(labels)} rows, got {mask.dtype} {tuple(mask.shape)}")
-    tables = [mask.cpu().view(len(labels), -1) for mask in masks.values()]
+        if mask.dtype != torch.bool or mask.ndim not in (1, 2) or len(mask) != count:
+            raise ValueError(f"{name}: {part}_mask must be bool of {count} rows, got {mask.dtype} {tuple(mask.shape)}")
+    tables = [mask.cpu().view(count, -1) for mask in masks.values()]
     if len({table.shape[1] for table in tables}) > 1:
         raise ValueError(f"{name}: the masks differ in their numbers of columns")
     found: dict[int, LabelSplit] = {}

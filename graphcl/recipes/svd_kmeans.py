@@ -34,6 +34,9 @@ SPACE: dict[str, tuple | list] = {"num_hops": (0, 8), "unit": [True, False]}
 
 
 def embed(config: Config, data: AttributedData, *, rng: torch.Generator) -> Tensor:  # [N, d]
+    for name, least in (("dim", 1), ("num_hops", 0)):
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be {least} or more, got {getattr(config, name)}")
     table = sum_to_one(data.x)
     matrix = table if isinstance(table, sparse.csr_matrix) else sparse.csr_matrix(table.numpy())
     found = truncated_svd(Sparse.from_scipy(matrix), min(config.dim, min(matrix.shape) - 1))
