@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphcl.data.attributed import AttributedData as AttributedData
+    from graphcl.data.attributed import load_attributed as load_attributed
     from graphcl.data.nodes import load_nodes as load_nodes
     from graphcl.data.read import read_interactions as read_interactions
     from graphcl.data.split import split as split
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AttributedData": "graphcl.data.attributed",
     "Graph": "graphcl.graph",
     "HeteroGraph": "graphcl.hetero",
     "Interactions": "graphcl.interactions",
@@ -30,6 +33,7 @@ _HOMES = {
     "Run": "graphcl.run",
     "bipartite": "graphcl.graph",
     "load": "graphcl.runs",
+    "load_attributed": "graphcl.data.attributed",
     "load_nodes": "graphcl.data.nodes",
     "read_interactions": "graphcl.data.read",
     "split": "graphcl.data.split",

@@ -1,4 +1,4 @@
-"""A small heterogeneous graph with planted classes, and the check of recipes on it."""
+"""A small graph with planted classes, heterogeneous or attributed, and the check of recipes on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl import pretrain
+from graphcl.data.attributed import AttributedData
 from graphcl.data.nodes import LabelSplit, NodeData
+from graphcl.graph import Graph
 from graphcl.hetero import HeteroGraph
 from graphcl.probe import label_probe
 from graphcl.streams import Streams
@@ -41,6 +43,15 @@ def planted(seed: int = 0) -> NodeData:
     return NodeData("planted", graph, ("PAP", "PSP"), torch.from_numpy(labels), {5: LabelSplit(*parts)})
 
 
+def planted_attributed(seed: int = 0) -> AttributedData:
+    """The papers of :func:`planted` and their words, joined by shared authors; the last has no edge."""
+    data = planted(seed)
+    first, second = data.graph.pathsim("PAP", None).nonzero()
+    x = data.graph.x["P"]
+    assert isinstance(x, sparse.csr_matrix)
+    return AttributedData("planted", Graph.from_pairs(first, second, data.graph.num_targets), x, data.labels, data.splits)
+
+
 def check_pretraining(
     module: ModuleType,
     undisturbed: Callable[[], AbstractContextManager[None]],
@@ -48,20 +59,21 @@ def check_pretraining(
     least: float,
     settings: Mapping[str, Any],
 ) -> float:
-    """Macro-F1 of a probe on what a recipe learns of :func:`planted` in ``epochs``; has to be ``least``."""
+    """Macro-F1 of a probe on what a recipe learns of :func:`planted` (or :func:`planted_attributed`) in ``epochs``; has to be ``least``.
+    Clusters of a model have to be one int64 a node."""
     fields = {f.name for f in dataclasses.fields(module.Config)}
     fast = {
         "dim": 8, "projected": 8, "learning_rate": 0.01, "epochs": epochs, "select": "last", "patience": 0, "neighbours": (8,), "clusters": (4, 6),
         "num_positives": 3, "num_samples": 2, "samples": None, "edge_mask": (0.2,), "temperature": 0.5,
     }  # fmt: skip
     config = module.Config(**{**{k: v for k, v in fast.items() if k in fields}, **settings})
-    data, streams = planted(), Streams(0)
+    data, streams = planted_attributed() if module.KIND == "attributed" else planted(), Streams(0)
     with undisturbed():
         if "embed" in vars(module):
             embedding = module.embed(config, data, rng=streams["init"])
         else:
             embedding = _pretrained(module, config, data)
-    assert len(embedding) == data.graph.num_targets, f"{len(embedding)} rows for {data.graph.num_targets} targets"
+    assert len(embedding) == len(data.labels), f"{len(embedding)} rows for {len(data.labels)} nodes"
     assert bool(embedding.isfinite().all()), "embeddings are not finite"
     share = label_probe(
         embedding, data.labels, data.splits, repeats=5, learning_rate=0.05, rng=torch.Generator().manual_seed(0)
@@ -70,6 +82,10 @@ def check_pretraining(
     return share
 
 
-def _pretrained(module: ModuleType, config: Any, data: NodeData) -> Tensor:
+def _pretrained(module: ModuleType, config: Any, data: NodeData | AttributedData) -> Tensor:
     phase = pretrain.run(pretrain.start(module, config, data, 0, "cpu"), config, data, None)
+    clusters = pretrain.own_clusters(phase) if module.KIND == "attributed" else None
+    if clusters is not None:
+        told = f"{clusters.dtype} of shape {tuple(clusters.shape)}"
+        assert (clusters.dtype, clusters.shape) == (torch.int64, data.labels.shape), f"clusters are {told}, not one int64 a node"
     return phase.model.embed(phase.inputs)

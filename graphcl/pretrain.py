@@ -1,8 +1,9 @@
-"""Runs on graphs with labelled nodes: train without labels, then probe the frozen embedding with them."""
+"""Runs on graphs with labelled nodes: train without labels, then hold the frozen embedding, and the clusters, against them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,14 +19,20 @@ from torch import Tensor, nn
 
 from graphcl import phase as phases
 from graphcl import rundir
+from graphcl.data.attributed import AttributedData, load_attributed
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
 from graphcl.phase import Observer, Phase, Progress
-from graphcl.probe import cluster_probe, label_probe
+from graphcl.probe import check_split, cluster_probe, clustering, k_means, label_probe, modularity
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.streams import Streams
 from graphcl.train import fit
 
+NodeGraph: TypeAlias = NodeData | AttributedData
+
 QUICK_REPEATS = 5  # fits of the probe that chooses an epoch
+PROTOCOLS = {"hetero": ("valid",), "attributed": ("valid", "as-published")}  # of each kind of graph
+CLUSTER_METRICS = ("acc", "nmi", "ari", "f1")
+SELECTED_ON = {"loss": "loss", "last": None, "modularity": "modularity"}  # else validation
 
 
 class NodeEmbeddings(NamedTuple):
@@ -59,7 +66,14 @@ class NodeRun:
         tensors, _ = self._kept
         return NodeEmbeddings(tensors["ids"].numpy(), tensors["embedding"].numpy())
 
-    def model(self, data: NodeData) -> tuple[nn.Module, Any]:
+    def clusters(self) -> np.ndarray:  # [N] int64
+        """The cluster of each node: the model's own, or those of k-means on the embedding, with as many clusters as there are classes."""
+        tensors, about = self._kept
+        if "clusters" in tensors:
+            return tensors["clusters"].numpy()
+        return k_means(tensors["embedding"], about["num_clusters"], seed=self.config["seed"]).numpy()
+
+    def model(self, data: NodeGraph) -> tuple[nn.Module, Any]:
         """The trained model and the inputs it takes, made from the graph again: ``model.embed(inputs)`` is the embedding, and
         ``model.parameters()`` may be trained on.
 
@@ -76,22 +90,29 @@ class NodeRun:
         return phase.model, phase.inputs
 
     def evaluate(self, *, progress: Any = None) -> dict[str, dict[str, float]]:
-        """The probes again: means of ``test`` and ``valid``, and of ``test_std`` the spread over fits (not over trainings)."""
+        """The metrics again: means of ``test`` and ``valid``, and of ``test_std`` the spread over fits (not over trainings). The maxima of
+        the protocol as-published are not found again, but taken from the result."""
         tensors, about = self._kept
         splits = {int(rate): LabelSplit(*(tensors[f"{part}_{rate}"] for part in LabelSplit._fields)) for rate in about["rates"]}
-        return probed(tensors["embedding"], tensors["labels"], splits, self.config["settings"], self.config["seed"])
+        found = probed(
+            tensors["embedding"], tensors["labels"], splits, self.config["settings"], self.config["seed"],
+            clusters=tensors.get("clusters"), num_clusters=about.get("num_clusters"),
+        )  # fmt: skip
+        maxima = self.result.get("best_epochs", {})
+        return as_published(found, {key: self.result["metrics"]["test"][key] for key in maxima}) if maxima else found
 
 
 def is_node_run(path: Path) -> bool:
-    return (path / "config.json").exists() and rundir.read_json(path / "config.json").get("kind") == "hetero"
+    return (path / "config.json").exists() and rundir.read_json(path / "config.json").get("kind") in PROTOCOLS
 
 
 def train(
     recipe: str,
-    data: str | Path | NodeData,
+    data: Any,
     *,
     out: str | Path | None = None,
     seed: int = 0,
+    protocol: str = "valid",
     device: str = "cpu",
     resume: bool = False,
     config: Mapping[str, Any] | None = None,
@@ -100,10 +121,17 @@ def train(
     on_start: Callable[[Path], None] | None = None,
     **changes: Any,
 ) -> NodeRun:
-    """Trains on the graph alone, probes with the labels and writes a run directory; arguments as of ``graphcl.train``.
+    """Trains on the graph alone, evaluates with the labels and writes a run directory; arguments as of ``graphcl.train``. ``data`` is a
+    registered name, a path, NodeData or AttributedData (or a PyG ``Data``), as the recipe's kind has it.
 
-    ``select="loss"`` keeps the weights of the lowest training loss, "ma_f1" and "mi_f1" those whose embedding is best on the
-    validation nodes, on average over label rates. Test nodes choose nothing.
+    ``select="loss"`` keeps the weights of the lowest training loss, "ma_f1" and "mi_f1" (of a heterogeneous graph) those whose embedding
+    is best on the validation nodes, on average over label rates, "modularity" (of an attributed one) those of the most modular clusters.
+    Test nodes choose nothing.
+
+    On attributed graphs ``test`` holds ``acc``, ``nmi``, ``ari`` and ``f1`` of the model's own clusters, and ``kmeans`` those of k-means
+    on the embedding; where the model has no clusters, ``test`` those of k-means. The protocol "as-published" evaluates the clusters after
+    every epoch, as releases do, and gives each metric's maximum as ``test`` (``best_epochs`` tells where), and what is chosen without
+    labels as ``chosen``.
 
     Raises:
         ValueError: an unknown recipe or setting, bad data, a directory in use, or of another run.
@@ -111,13 +139,20 @@ def train(
     """
     began = time.perf_counter()
     module = find(recipe)
-    made = data if isinstance(data, NodeData) else load_nodes(data)
-    key = preset or (f"hetero/{made.name}" if made.citation else None)
+    kind, published = module.KIND, protocol == "as-published"
+    made = load_graph(kind, data)
+    for rate, split in made.splits.items():
+        check_split(f"{made.name}, label rate {rate}", split, made.labels)
+    if published and not bool((made.labels >= 0).any()):
+        raise ValueError(
+            f"{made.name} has no labels, and as-published takes the maximum over epochs against them; use protocol valid"
+        )
+    key = preset or (f"{kind}/{made.name}" if made.citation else None)
     chosen, sources = configure(
         module, {"preset": vars(module).get("PRESETS", {}).get(key, {}), "config": config or {}, "set": changes}
     )
     about = {
-        "format": rundir.FORMAT, "kind": "hetero", "recipe": recipe, "dataset": made.name, "seed": seed, "protocol": "valid",
+        "format": rundir.FORMAT, "kind": kind, "recipe": recipe, "dataset": made.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": fingerprint(made),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
@@ -125,31 +160,43 @@ def train(
         return NodeRun(directory)
     loaded = time.perf_counter() - began
     began = time.perf_counter()
-    phase = None if "embed" in vars(module) else start(module, chosen, made, seed, device)
+    closed = "embed" in vars(module)
+    phase = None if closed else start(module, chosen, made, seed, device)
+    embedding = module.embed(chosen, made, rng=Streams(seed)["init"]) if closed else torch.empty(0)
     built = time.perf_counter() - began
+    # Nothing is written before here, so settings and data that are refused leave no directory behind.
     rundir.write_json(directory / "config.json", about)
     rundir.write_json(directory / "versions.json", rundir.versions(device))
     if on_start is not None:
         on_start(directory)
+    clusters, best = None, {}
     if phase is None:
-        embedding = module.embed(chosen, made, rng=Streams(seed)["init"])
-        progress = Progress(seconds=time.perf_counter() - began)
+        loaded, progress = loaded - built, Progress(seconds=built)
     else:
-        run(phase, chosen, made, directory, observe)
+        run(phase, chosen, made, directory, observe, published=published, seed=seed)
         embedding, progress = phase.model.embed(phase.inputs).cpu(), phase.progress
+        clusters = own_clusters(phase) if kind == "attributed" else None
+        best = maxima(directory) if published else {}
         rundir.write_tensors(directory / "model.safetensors", phase.model.state_dict())
     ids = torch.arange(len(embedding)) if made.ids is None else torch.from_numpy(np.asarray(made.ids))
     tensors = {"embedding": embedding.float(), "labels": made.labels, "ids": ids}
     tensors |= {f"{part}_{rate}": rows for rate, split in made.splits.items() for part, rows in split._asdict().items()}
-    rundir.write_tensors(directory / "nodes.safetensors", tensors, {"rates": list(made.splits)})
+    tensors |= {} if clusters is None else {"clusters": clusters}
+    num_clusters = clusters_in(made)
+    rundir.write_tensors(directory / "nodes.safetensors", tensors, {"rates": list(made.splits), "num_clusters": num_clusters})
     began = time.perf_counter()
-    metrics = probed(embedding.float(), made.labels, made.splits, settings(chosen), seed)
+    metrics = probed(
+        embedding.float(), made.labels, made.splits, settings(chosen), seed, clusters=clusters, num_clusters=num_clusters
+    )
+    if best:
+        metrics = as_published(metrics, {metric: value for metric, (value, _) in best.items()})
     result = {
         **{k: about[k] for k in ("recipe", "dataset", "seed", "protocol")},
         "epochs": progress.epoch,
         "steps": progress.steps,
         "best_epoch": progress.best_epoch or None,
-        "selected_on": None if phase is None else {"loss": "loss", "last": None}.get(chosen.select, "valid"),
+        "selected_on": "test" if best else None if phase is None else SELECTED_ON.get(chosen.select, "valid"),
+        **({"best_epochs": {metric: epoch for metric, (_, epoch) in best.items()}} if best else {}),
         "metrics": metrics,
         "seconds": {"load": loaded + built, "train": progress.seconds, "probe": time.perf_counter() - began},
         "run": str(directory),
@@ -158,7 +205,20 @@ def train(
     return NodeRun(directory)
 
 
-def start(module: ModuleType, config: Any, data: NodeData, seed: int, device: str) -> Phase:
+def load_graph(kind: str, data: Any) -> NodeGraph:
+    """What a recipe of the kind trains on.
+
+    Raises:
+        ValueError: data of another kind, or what the reader refuses.
+    """
+    if kind == "attributed":
+        return load_attributed(data)
+    if not isinstance(data, (str, Path, NodeData)):
+        raise ValueError(f"a heterogeneous graph is needed: a name, a folder or NodeData, got {type(data).__name__}")
+    return data if isinstance(data, NodeData) else load_nodes(data)
+
+
+def start(module: ModuleType, config: Any, data: NodeGraph, seed: int, device: str) -> Phase:
     """A phase before its first epoch."""
     streams = Streams(seed)
     inputs = module.inputs(config, data, rng=streams["inputs"])
@@ -168,10 +228,20 @@ def start(module: ModuleType, config: Any, data: NodeData, seed: int, device: st
     return Phase(model, inputs, module.step(config, model), batches, streams, {}, Progress())
 
 
-def run(phase: Phase, config: Any, data: NodeData, directory: Path | None, observe: Observer | None = None) -> Phase:
+def run(
+    phase: Phase,
+    config: Any,
+    data: NodeGraph,
+    directory: Path | None,
+    observe: Observer | None = None,
+    *,
+    published: bool = False,
+    seed: int = 0,
+) -> Phase:
     """Trains to the end or until patience is spent, then restores the weights that were chosen.
 
-    With ``directory``, a checkpoint and a line of metrics are written every ``evaluate_every`` epochs and at the end.
+    With ``directory``, a checkpoint and a line of metrics are written every ``evaluate_every`` epochs and at the end. ``published`` also
+    evaluates the clusters after every epoch, and writes a line for each.
     """
     if directory is not None:
         log, saved = directory / "metrics.jsonl", directory / "checkpoint.safetensors"
@@ -194,8 +264,16 @@ def run(phase: Phase, config: Any, data: NodeData, directory: Path | None, obser
         score = -math.fsum(epoch.terms.values()) if by_loss else None
         if due and not by_loss:
             began = time.perf_counter()
-            line["valid"] = quick(phase.model.embed(phase.inputs).cpu(), data, config)
-            score = line["valid"][config.select]
+            if config.select == "modularity":
+                assert isinstance(data, AttributedData)  # no other kind has this setting
+                score = line["modularity"] = modularity(data.graph, assigned(phase, data, seed))
+            else:
+                line["valid"] = quick(phase.model.embed(phase.inputs).cpu(), data, config)
+                score = line["valid"][config.select]
+            p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began)
+        if published:
+            began = time.perf_counter()
+            line["test"] = clustering(data.labels, assigned(phase, data, seed))
             p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began)
         if score is not None:
             better = score > p.best_score
@@ -203,9 +281,11 @@ def run(phase: Phase, config: Any, data: NodeData, directory: Path | None, obser
             if better and config.select != "last":
                 phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
         stop = epoch.number == config.epochs or bool(config.patience and p.waited >= config.patience)
-        phase.progress = replace(p, lines=p.lines + (due or stop), finished=stop)
-        if (due or stop) and directory is not None:
+        written = due or stop or published
+        phase.progress = replace(p, lines=p.lines + written, finished=stop)
+        if written and directory is not None:
             rundir.append_line(log, line)
+        if (due or stop) and directory is not None:
             phases.save(phase, saved)
         if observe is not None:
             observe("epoch", line)
@@ -222,7 +302,40 @@ def _chosen(phase: Phase, config: Any) -> Phase:
     return phase
 
 
-def quick(embedding: Tensor, data: NodeData, config: Any) -> dict[str, float]:
+def own_clusters(phase: Phase) -> Tensor | None:  # [N] int64
+    """Those of a model that has ``clusters(inputs)``; None of one that has not."""
+    found = getattr(phase.model, "clusters", None)
+    return found(phase.inputs).cpu() if callable(found) else None
+
+
+def assigned(phase: Phase, data: NodeGraph, seed: int) -> Tensor:  # [N] int64
+    """The model's clusters, or else those of one k-means on its embedding."""
+    found = own_clusters(phase)
+    return k_means(phase.model.embed(phase.inputs), clusters_in(data), seed=seed) if found is None else found
+
+
+def clusters_in(data: NodeGraph) -> int:
+    return data.num_clusters if isinstance(data, AttributedData) else data.num_classes
+
+
+def maxima(directory: Path) -> dict[str, tuple[float, int]]:
+    """The highest value of each metric over all epochs, and its first epoch."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    best = {}
+    for metric in CLUSTER_METRICS:
+        values = [line["test"][metric] for line in lines]
+        best[metric] = max(values), lines[values.index(max(values))]["epoch"]
+    return best
+
+
+def as_published(found: dict[str, dict[str, float]], highest: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Metrics with the maxima in the place of those of the chosen epoch, which go to ``chosen``."""
+    chosen = {key: found["test"][key] for key in highest}
+    spread = {key: value for key, value in found["test_std"].items() if key not in highest}
+    return {**found, "test": {**found["test"], **highest}, "test_std": spread, "chosen": chosen}
+
+
+def quick(embedding: Tensor, data: NodeGraph, config: Any) -> dict[str, float]:
     """Macro-F1 and micro-F1 on validation nodes, on average over label rates."""
     report = label_probe(
         embedding, data.labels, data.splits, repeats=QUICK_REPEATS, learning_rate=config.probe_learning_rate,
@@ -233,28 +346,46 @@ def quick(embedding: Tensor, data: NodeData, config: Any) -> dict[str, float]:
 
 
 def probed(
-    embedding: Tensor, labels: Tensor, splits: Mapping[int, LabelSplit], chosen: Mapping[str, Any], seed: int
+    embedding: Tensor,  # [N, d]
+    labels: Tensor,  # [N] int64
+    splits: Mapping[int, LabelSplit],
+    chosen: Mapping[str, Any],
+    seed: int,
+    *,
+    clusters: Tensor | None = None,  # [N] int64, of the model
+    num_clusters: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Every metric of the finished embedding, fractions."""
-    fits = label_probe(
-        embedding, labels, splits, learning_rate=chosen.get("probe_learning_rate", 0.01),
-        weight_decay=chosen.get("probe_weight_decay", 0.0), rng=Streams(seed)["probe"],
-    )  # fmt: skip
-    clusters = cluster_probe(embedding, labels, seed=seed)
-    return {
-        "test": {**fits.means, **clusters.means},
-        "test_std": {**fits.stds, **clusters.stds},
-        "valid": dict(fits.valid),
-    }
+    """Every metric of the finished embedding, and of the model's clusters if it has any, fractions. Without labels there is none."""
+    test, spread, valid, kmeans = {}, {}, {}, {}
+    if splits:
+        fits = label_probe(
+            embedding, labels, splits, learning_rate=chosen.get("probe_learning_rate", 0.01),
+            weight_decay=chosen.get("probe_weight_decay", 0.0), rng=Streams(seed)["probe"],
+        )  # fmt: skip
+        test, spread, valid = dict(fits.means), dict(fits.stds), {"valid": dict(fits.valid)}
+    if len(labels[labels >= 0].unique()) > 1:
+        probe = cluster_probe(embedding, labels, num_clusters=num_clusters, seed=seed)
+        if clusters is None:
+            test, spread = {**test, **probe.means}, {**spread, **probe.stds}
+        else:
+            test |= clustering(labels, clusters)
+            kmeans = {"kmeans": probe.means, "kmeans_std": probe.stds}
+    return {"test": test, "test_std": spread, **valid, **kmeans}
 
 
-def fingerprint(data: NodeData) -> str:
-    """Of every relation, label and split, in order."""
+def fingerprint(data: NodeGraph) -> str:
+    """Of every relation (or edge and feature), label and split, in order."""
     digest = hashlib.sha256()
-    for (a, b), matrix in sorted(data.graph.relations.items()):
-        digest.update(f"{a}-{b}".encode())
-        digest.update(matrix.indptr.astype(np.int64).tobytes())
-        digest.update(matrix.indices.astype(np.int64).tobytes())
+    if isinstance(data, AttributedData):
+        x = data.x
+        parts = (x.numpy(),) if isinstance(x, Tensor) else (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data)
+        for part in (data.graph.adj.rowptr.numpy(), data.graph.adj.col.numpy(), *parts):
+            digest.update(part.tobytes())
+    else:
+        for (a, b), matrix in sorted(data.graph.relations.items()):
+            digest.update(f"{a}-{b}".encode())
+            digest.update(matrix.indptr.astype(np.int64).tobytes())
+            digest.update(matrix.indices.astype(np.int64).tobytes())
     for tensor in (data.labels, *(rows for split in data.splits.values() for rows in split)):
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -96,13 +96,14 @@ def train(
     """
     began = time.perf_counter()
     module = find(recipe)
-    if module.KIND == "hetero":
-        refused = {**(options or {}), **({"protocol": protocol} if protocol != "valid" else {})}
+    if module.KIND in pretrain.PROTOCOLS:
+        refused = {**(options or {}), **({} if protocol in pretrain.PROTOCOLS[module.KIND] else {"protocol": protocol})}
         if refused:
-            raise ValueError(f"{recipe} trains on a graph, for which {', '.join(refused)} cannot be set")
+            known = " or ".join(pretrain.PROTOCOLS[module.KIND])
+            raise ValueError(f"{recipe} trains on a graph, for which {', '.join(refused)} cannot be set; its protocol is {known}")
         return pretrain.train(
-            recipe, data, out=out, seed=seed, device=device, resume=resume, config=config, preset=preset, observe=observe,  # type: ignore[arg-type]
-            on_start=on_start, **changes,
+            recipe, data, out=out, seed=seed, protocol=protocol, device=device, resume=resume, config=config, preset=preset,  # type: ignore[arg-type]
+            observe=observe, on_start=on_start, **changes,
         )  # fmt: skip
     made, key = load_data(data, protocol, **(options or {}))
     key = preset or key

@@ -27,7 +27,7 @@ from graphcl.ops import LowRank
 from graphcl.perturb.edges import drop_edges
 from graphcl.perturb.noise import SignNoise
 from graphcl.recipes import RECIPES, lightgcn
-from graphcl.recipes.settings import Pretraining, Training
+from graphcl.recipes.settings import ClusterTraining, Pretraining, Training
 from graphcl.testing import (
     WIDTH,
     Table,
@@ -173,12 +173,13 @@ def test_popular_does_not_know_persons():
 
 
 def test_trained_recipes_share_their_settings():
+    shared = {"general": Training, "hetero": Pretraining, "attributed": ClusterTraining}
     for name, path in RECIPES.items():
         config = importlib.import_module(path).Config
         assert dataclasses.is_dataclass(config), name
         module = importlib.import_module(path)
         if {"dim"} <= {f.name for f in dataclasses.fields(config)} and "embed" not in vars(module):
-            assert issubclass(config, Training if module.KIND == "general" else Pretraining), name
+            assert issubclass(config, shared[module.KIND]), name
 
 
 # The data that comes with the kit

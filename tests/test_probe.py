@@ -320,8 +320,8 @@ def test_clusters_that_are_the_classes():
     labels = torch.arange(30) % 3
     x = torch.eye(3)[labels] * 10 + 0.01 * torch.rand(30, 3, generator=generator())
     report = cluster_probe(x, labels)
-    assert report.means == pytest.approx({"nmi": 1.0, "ari": 1.0})
-    assert report.stds == pytest.approx({"nmi": 0.0, "ari": 0.0})
+    assert report.means == pytest.approx(dict.fromkeys(("acc", "nmi", "ari", "f1"), 1.0))
+    assert report.stds == pytest.approx(dict.fromkeys(("acc", "nmi", "ari", "f1"), 0.0))
     assert len(report.fits["nmi"]) == 10
 
 
@@ -372,3 +372,95 @@ def test_the_authors_embeddings_score_as_known(name):
     clusters = cluster_probe(x, labels).means
     width = 4 if name == "aminer" else 1
     assert (100 * clusters["nmi"], 100 * clusters["ari"]) == pytest.approx((nmi, ari), abs=width)
+
+
+# --- given clusters ---------------------------------------------------------------------------------------------------------
+
+
+def by_trying(truth, predicted):
+    """Accuracy and macro-F1 under the best of all one-to-one matchings of clusters to classes; a cluster left over is class -1."""
+    classes, clusters = sorted(set(truth)), sorted(set(predicted))
+    names = [*classes, *[-1 - i for i in range(max(0, len(clusters) - len(classes)))]]
+    tried = []
+    for order in itertools.permutations(names, len(clusters)):
+        named = [dict(zip(clusters, order, strict=True))[each] for each in predicted]
+        hits = sum(a == b for a, b in zip(truth, named, strict=True))
+        scores = []
+        for c in classes:
+            both = sum(a == b == c for a, b in zip(truth, named, strict=True))
+            scores.append(2 * both / (truth.count(c) + named.count(c)))
+        tried.append((hits / len(truth), sum(scores) / len(classes)))
+    return max(accuracy for accuracy, _ in tried), tried
+
+
+@pytest.mark.parametrize(("num_classes", "num_clusters"), [(3, 3), (3, 5), (4, 2), (2, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_clusters_are_matched_as_by_trying_all(num_classes, num_clusters, seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(num_classes, size=30)
+    predicted = np.where(rng.random(30) < 0.6, truth % num_clusters, rng.integers(num_clusters, size=30))
+    found = clustering(torch.from_numpy(truth * 2), torch.from_numpy(predicted + 7))  # whatever the numbers
+    accuracy, tried = by_trying(truth.tolist(), predicted.tolist())
+    assert found["acc"] == pytest.approx(accuracy)
+    assert any(found["f1"] == pytest.approx(score) for each, score in tried if each == accuracy)
+    assert found["nmi"] == normalized_mutual_info_score(truth, predicted)
+    assert found["ari"] == adjusted_rand_score(truth, predicted)
+
+
+def test_clusters_by_hand():
+    """Two classes of 4 and 2; three clusters: 3 of class 0; 1 of class 0 and 1 of class 1; 1 of class 1. Of the last two one is matched."""
+    found = clustering(ids(0, 0, 0, 0, 1, 1), ids(5, 5, 5, 2, 2, 9))
+    assert found["acc"] == pytest.approx(4 / 6)
+    assert found["f1"] in (pytest.approx((6 / 7 + 2 / 4) / 2), pytest.approx((6 / 7 + 2 / 3) / 2))
+    merged = clustering(ids(0, 0, 0, 1, 1, 2), ids(0, 0, 0, 1, 1, 1))  # a class without a cluster
+    assert merged["acc"] == pytest.approx(5 / 6)
+    assert merged["f1"] == pytest.approx((1 + 4 / 5 + 0) / 3)
+
+
+def test_macro_f1_is_that_of_scikit_learn_after_the_matching():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(4, size=60)
+    predicted = np.where(rng.random(60) < 0.8, truth, rng.integers(4, size=60))  # the identity is the best matching
+    turned = np.array([2, 0, 3, 1])[predicted]
+    found = clustering(torch.from_numpy(truth), torch.from_numpy(turned))
+    assert found["acc"] == pytest.approx((truth == predicted).mean())
+    assert found["f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+
+
+def test_nodes_without_a_label_are_left_out_and_nothing_is_changed():
+    truth, predicted = ids(0, 0, -1, 1, 1, -1), ids(3, 3, 8, 4, 4, 3)
+    kept = truth.clone(), predicted.clone()
+    assert clustering(truth, predicted) == dict.fromkeys(("acc", "nmi", "ari", "f1"), 1.0)
+    assert torch.equal(truth, kept[0])
+    assert torch.equal(predicted, kept[1])
+    as_class_0 = clustering(truth.clamp_min(0), predicted)  # as the releases count Citeseer's
+    assert as_class_0["acc"] == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "says"),
+    [
+        (ids(0, 1), ids(0), r"one a node, got torch.int64 of shape \(2,\) and torch.int64 of shape \(1,\)"),
+        (ids(0, 1), torch.tensor([0.0, 1.0]), "got torch.int64 of shape .* and torch.float32"),
+        (ids(-1, -1), ids(0, 1), "no node has a label"),
+        (ids(), ids(), "no node has a label"),
+    ],
+)
+def test_bad_input_of_clustering(truth, predicted, says):
+    with pytest.raises(ValueError, match=says):
+        clustering(truth, predicted)
+
+
+def test_modularity_is_newmans_sum():
+    rng = np.random.default_rng(0)
+    first, second = np.triu(rng.random((12, 12)) < 0.3, 1).nonzero()
+    graph = Graph.from_pairs(first, second, 14)  # two isolated nodes
+    clusters = rng.integers(4, size=14)
+    adj, total = graph.adj.to_scipy().toarray().astype(np.float64), 0.0
+    for i in range(14):
+        for j in range(14):
+            if clusters[i] == clusters[j]:
+                total += adj[i, j] - adj[i].sum() * adj[j].sum() / adj.sum()
+    assert modularity(graph, torch.from_numpy(clusters)) == pytest.approx(total / adj.sum())
+    assert modularity(graph, torch.zeros(14, dtype=torch.int64)) == pytest.approx(0)
+    assert modularity(Graph.from_pairs(first[:0], second[:0], 3), ids(0, 1, 2)) == 0

@@ -43,14 +43,19 @@ def describe(
     from graphcl import runs
     from graphcl.data import registry
     from graphcl.data.describe import describe as audit
-    from graphcl.data.describe import describe_nodes
+    from graphcl.data.describe import describe_attributed, describe_nodes
 
-    if registry.holds_nodes(data):
+    kind = registry.kind_of(data)
+    if kind != "general" and options:
+        raise ValueError(f"{data} is a graph of labelled nodes; {', '.join(options)} cannot be set for it")
+    if kind == "hetero":
         from graphcl.data.nodes import load_nodes
 
-        if options:
-            raise ValueError(f"{data} is a graph of labelled nodes; {', '.join(options)} cannot be set for it")
         found = describe_nodes(load_nodes(data))
+    elif kind == "attributed":
+        from graphcl.data.attributed import load_attributed
+
+        found = describe_attributed(load_attributed(data))
     else:
         found = audit(runs.load_data(data, **options)[0])
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,25 +44,45 @@ COLUMNS = ("recall@20", "ndcg@20", "hr@20", "mrr@20", "coverage@20")
 
 
 def probes(run: NodeRun) -> None:
-    """Probe metrics of a run on a graph: a line for each label rate, and one for the clusters."""
+    """Metrics of a run on a graph: a line for each label rate, and one or two for the clusters."""
     result = run.result
-    test, spread = (result["metrics"][key] for key in ("test", "test_std"))
-    chosen = {"valid": "epoch chosen on validation", "loss": "epoch of the lowest training loss", None: "no epoch chosen"}
+    metrics = result["metrics"]
+    test, spread = (metrics[key] for key in ("test", "test_std"))
+    chosen = {
+        "valid": "epoch chosen on validation", "loss": "epoch of the lowest training loss", "modularity": "epoch of the most modular clusters",
+        "test": "EACH CLUSTER METRIC'S MAXIMUM OVER EPOCHS, as papers do", None: "no epoch chosen",
+    }  # fmt: skip
     told = f"{result['best_epoch'] or result['epochs']} of {result['epochs']} epochs, {result['seconds']['train']:.1f} s"
     print(
-        f"{result['recipe']} on {result['dataset']}, {chosen[result['selected_on']]}: {told}. Probes on test nodes, spread over fits:"
+        f"{result['recipe']} on {result['dataset']}, {chosen[result['selected_on']]}: {told}. "
+        + ("Probes on test nodes, spread over fits:" if test else "No labels to evaluate with.")
     )
     rates = [key.partition("@")[2] for key in test if key.startswith("ma_f1@")]
-    print(f"{'labels a class':16}" + "".join(f"{name:>18}" for name in ("ma_f1", "mi_f1", "auc")))
+    if rates:
+        print(f"{'labels a class':16}" + "".join(f"{name:>18}" for name in ("ma_f1", "mi_f1", "auc")))
     for rate in rates:
         figures = [f"{test[key]:.4f} ± {spread[key]:.4f}" for key in (f"ma_f1@{rate}", f"mi_f1@{rate}", f"auc@{rate}")]
         print(f"{rate:16}" + "".join(f"{figure:>18}" for figure in figures))
-    print(f"{'k-means':16}" + "".join(f"{key:>8} {test[key]:.4f} ± {spread[key]:.4f}" for key in ("nmi", "ari")))
+    if "kmeans" in metrics or result["selected_on"] == "test":
+        _clusters("clusters", test, {})
+        _clusters("  when chosen", metrics.get("chosen", {}), {})
+        test, spread = metrics.get("kmeans", {}), metrics.get("kmeans_std", {})
+    _clusters("k-means", test, spread)
+
+
+def _clusters(name: str, means: Mapping[str, float], spread: Mapping[str, float]) -> None:
+    told = [
+        f"{key:>6} {means[key]:.4f}" + (f" ± {spread[key]:.4f}" if key in spread else "")
+        for key in ("acc", "nmi", "ari", "f1")
+        if key in means
+    ]
+    if told:
+        print(f"{name:16}" + "".join(told))
 
 
 def table(runs: list[Run] | list[NodeRun] | list[Run | NodeRun]) -> None:
     """Test metrics of runs, one line each; of a run on a graph its probes."""
-    if "nmi" in runs[0].result["metrics"].get("test", {}):
+    if "kind" in runs[0].config:
         probes(runs[0])  # type: ignore[arg-type]
         return
     first = runs[0].result

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from graphcl.data.source import read_text
 
-NPY_MAGIC = b"\x93NUMPY"
+NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
 
 
 def read_pairs(path: Path) -> np.ndarray:  # [2, E] int64
@@ -57,6 +57,25 @@ def read_array(path: Path) -> np.ndarray:
             raise ValueError(f"{path}: {told}") from None
         raise ValueError(f"{path}: cannot be read ({error})") from None
     return found
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a ``.npz`` file.
+
+    Raises:
+        ValueError: as `read_array`.
+    """
+    with path.open("rb") as file:
+        if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+            raise ValueError(f"{path}: not a .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen types for damaged or foreign archives
+        if "allow_pickle" in str(error):
+            told = "holds Python objects (a pickle), which are never loaded; save plain arrays"
+            raise ValueError(f"{path}: {told}") from None
+        raise ValueError(f"{path}: cannot be read ({error})") from None
 
 
 def read_sparse(path: Path) -> sparse.csr_matrix:

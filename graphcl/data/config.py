@@ -12,7 +12,8 @@ from graphcl.data.nearest import nearest
 from graphcl.data.read import FORMATS
 from graphcl.data.split import RULES
 
-NODE_FORMATS = ("heco",)  # graphs of labelled nodes, of which `graphcl.data.nodes` reads every file under its own name
+# graphs of labelled nodes: `graphcl.data.nodes` reads every file of a heterogeneous one under its own name, `graphcl.data.attributed` one file
+NODE_FORMATS = {"heco": "hetero", "attributed": "attributed"}
 NODE_FOLDERS = ("meow", "heco")  # their files may lie in these; the latter's over the former's
 ROLES = ("log", "train", "valid", "valid_inside_train", "test")
 SPLIT_COUNTS = ("users", "items", "split_train", "split_valid", "split_test")  # of the split as it is loaded
@@ -54,6 +55,17 @@ class DatasetConfig:
     def full_name(self) -> str:
         return f"{self.group}/{self.name}"
 
+    @property
+    def kind(self) -> str:
+        """Of the recipes that take it: general, hetero or attributed."""
+        return NODE_FORMATS.get(self.format or "", "general")
+
+    @property
+    def what(self) -> str:
+        return {"hetero": "a graph of labelled nodes", "attributed": "an attributed graph"}.get(
+            self.kind, "a log of interactions"
+        )
+
 
 def read_config(path: Path) -> DatasetConfig:
     """Raises: ValueError naming the file and the section or key that is wrong."""
@@ -82,7 +94,9 @@ def read_config(path: Path) -> DatasetConfig:
         accepted[role] = tuple(data_file(parser, name.strip()) for name in names.split(","))
     if not nodes and not {"log", "train"} & set(accepted):
         raise ValueError(f"{path}: [files] needs a log, or a train file")
-    if nodes and not ("labels" in accepted and about.get("metapaths")):
+    if shape == "attributed" and set(accepted) != {"graph"}:
+        raise ValueError(f"{path}: an attributed graph needs [files] graph, and no other")
+    if shape == "heco" and not ("labels" in accepted and about.get("metapaths")):
         raise ValueError(f"{path}: a graph of labelled nodes needs [files] labels and [dataset] metapaths")
     text = {key: " ".join(about.get(key, "").split()) for key in ("title", "citation", "licence", "homepage", "source")}
     return DatasetConfig(
@@ -112,7 +126,7 @@ def words(text: str) -> tuple[str, ...]:
 
 def counts(parser: configparser.ConfigParser, path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     """Rows of each file by role; users, items and parts of the split as it is loaded. Of a graph (`known` is empty) nodes by type
-    (`p`), edges by relation (`pa`) and classes."""
+    (`p`), edges by relation (`pa`) and classes; or nodes, edges, features, classes and unlabelled nodes."""
     for key, value in section(parser, "counts"):
         if known and key not in known:
             raise ValueError(f"{path}: [counts] {key} is unknown{nearest(key, known)}; known: {', '.join(known)}")

@@ -12,6 +12,7 @@ from graphcl.data.split import Split, inside
 from graphcl.interactions import Interactions, concat
 
 if TYPE_CHECKING:
+    from graphcl.data.attributed import AttributedData
     from graphcl.data.nodes import NodeData
 
 IN_ORDER = -5.0  # standard deviations below the runs that labels in random order make
@@ -113,10 +114,6 @@ def describe_nodes(data: NodeData) -> dict[str, Any]:
     then whatever breaks ties by id, or batches without shuffling, leaks labels.
     """
     graph = data.graph
-    labels = data.labels.numpy()
-    known = labels[labels >= 0]
-    runs = int(np.count_nonzero(np.diff(known))) + 1
-    mean, deviation = runs_at_random(np.bincount(known))
     return {
         "name": data.name,
         "citation": data.citation,
@@ -127,6 +124,42 @@ def describe_nodes(data: NodeData) -> dict[str, Any]:
         },
         "relations": {f"{a}-{b}": pattern.nnz for (a, b), pattern in graph.relations.items()},
         "metapaths": {path: {"pairs": graph.pairs(path), "instances": graph.instances(path)} for path in data.metapaths},
+        **describe_labels(data),
+    }
+
+
+def describe_attributed(data: AttributedData) -> dict[str, Any]:
+    """Counts of nodes, edges, features and labels, ready for JSON.
+
+    `isolated` are nodes without an edge, `homophily` is the share of edges between nodes of one class, among those whose ends both have
+    one (None where no edge has). `runs` and `follow_ids` as of `describe_nodes`.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    graph, degrees = data.graph, data.graph.adj.degrees()
+    ends = data.labels[graph.pairs]
+    told = ends[:, (ends >= 0).all(0)]
+    return {
+        "name": data.name,
+        "citation": data.citation,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_pairs,
+        "mean_degree": float(degrees.double().mean()),
+        "isolated": int((degrees == 0).sum()),
+        "components": int(connected_components(graph.adj.to_scipy(), directed=False)[0]),
+        "homophily": float((told[0] == told[1]).double().mean()) if told.shape[1] else None,
+        "features": {"columns": data.x.shape[1], "entries": int(data.x.count_nonzero())},
+        "clusters": data.num_clusters,
+        **describe_labels(data),
+    }
+
+
+def describe_labels(data: NodeData | AttributedData) -> dict[str, Any]:
+    labels = data.labels.numpy()
+    known = labels[labels >= 0]
+    runs = int(np.count_nonzero(np.diff(known))) + 1
+    mean, deviation = runs_at_random(np.bincount(known)) if len(known) else (0.0, 0.0)
+    return {
         "labels": {
             "classes": dict(zip(map(str, data.classes or range(data.num_classes)), np.bincount(known).tolist(), strict=True)),
             "unknown": len(labels) - len(known),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphcl.data import registry
 from graphcl.data.arrays import is_table, read_array, read_pairs, read_sparse
-from graphcl.data.config import NODE_FOLDERS, NODE_FORMATS
+from graphcl.data.config import NODE_FOLDERS
 from graphcl.hetero import Features, HeteroGraph
 
 UNKNOWN = -1  # label of a node that has none
@@ -54,20 +54,7 @@ class NodeData:
             raise ValueError(f"{self.name}: {len(self.labels)} labels for {count} nodes of type {self.graph.target}")
         for metapath in self.metapaths:
             self.graph.types(metapath)
-        for rate, split in self.splits.items():
-            for part, ids in split._asdict().items():
-                if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
-                    wrong = int(ids.min() if ids.min() < 0 else ids.max())
-                    raise ValueError(f"{self.name}: {part}_{rate} names node {wrong}, but there are {count}")
-                if bool((self.labels[ids] == UNKNOWN).any()):
-                    first = int(ids[self.labels[ids] == UNKNOWN][0])
-                    raise ValueError(f"{self.name}: {part}_{rate} names node {first}, which has no label")
-            for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
-                shared = np.intersect1d(getattr(split, one).numpy(), getattr(split, other).numpy())
-                if len(shared):
-                    raise ValueError(
-                        f"{self.name}: {len(shared)} nodes, {shared[0]} first, are in both {one}_{rate} and {other}_{rate}"
-                    )
+        check_splits(self.name, self.splits, self.labels)
 
     @property
     def num_classes(self) -> int:
@@ -85,6 +72,26 @@ class NodeData:
             positives=None if self.positives is None else self.positives[order][:, order],
             ids=(np.arange(len(order)) if self.ids is None else self.ids)[order],
         )
+
+
+def check_splits(
+    name: str,
+    splits: Mapping[int, LabelSplit],
+    labels: Tensor,  # [N] int64
+) -> None:
+    """Raises: ValueError for parts that overlap, or name a node that does not exist or has no label."""
+    for rate, split in splits.items():
+        for part, ids in split._asdict().items():
+            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(labels):
+                wrong = int(ids.min() if ids.min() < 0 else ids.max())
+                raise ValueError(f"{name}: {part}_{rate} names node {wrong}, but there are {len(labels)}")
+            if bool((labels[ids] == UNKNOWN).any()):
+                first = int(ids[labels[ids] == UNKNOWN][0])
+                raise ValueError(f"{name}: {part}_{rate} names node {first}, which has no label")
+        for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+            shared = np.intersect1d(getattr(split, one).numpy(), getattr(split, other).numpy())
+            if len(shared):
+                raise ValueError(f"{name}: {len(shared)} nodes, {shared[0]} first, are in both {one}_{rate} and {other}_{rate}")
 
 
 def read_nodes(folder: str | Path, name: str | None = None) -> NodeData:
@@ -122,8 +129,8 @@ def load_nodes(source: str | Path) -> NodeData:
     config = registry.configured(source, group="hetero")
     if config is None:
         return read_nodes(source)
-    if config.format not in NODE_FORMATS:
-        raise ValueError(f"{config.full_name} is a log of interactions, but a graph of labelled nodes is needed here")
+    if config.kind != "hetero":
+        raise ValueError(f"{config.full_name} is {config.what}, but a graph of labelled nodes of several types is needed here")
     files = registry.locate(config)
     registry.check_sums(config, files)
     data = _read({config.files[role][0].name: path for role, path in files.items()}, config.name, config.metapaths)
@@ -143,7 +150,7 @@ def _read(files: Mapping[str, Path], name: str, metapaths: tuple[str, ...]) -> N
     types = list(dict.fromkeys([target, *(t for ends in edges for t in ends)]))
     x = {t: _features(files[f"{t.lower()}_feat.npz"]) for t in types if f"{t.lower()}_feat.npz" in files}
     raw = read_array(files["labels.npy"])
-    labels, classes = _labels(raw, files["labels.npy"])
+    labels, classes = numbered(raw, files["labels.npy"])
     counts = {t: x[t].shape[0] if t in x else len(raw) if t == target else 0 for t in types}
     for pair, ids in edges.items():
         for t, largest in zip(pair, ids.max(axis=1).tolist(), strict=True):
@@ -196,7 +203,11 @@ def _features(path: Path) -> Features:
     return found
 
 
-def _labels(raw: np.ndarray, path: Path) -> tuple[Tensor, tuple[int, ...]]:
+def numbered(raw: np.ndarray, path: Path | str) -> tuple[Tensor, tuple[int, ...]]:
+    """Labels from 0, UNKNOWN where they are negative or NaN, and the label in ``raw`` of each class.
+
+    Raises: ValueError naming ``path`` for what is not one whole number a node.
+    """
     if raw.ndim != 1 or raw.dtype.kind not in "fiu":
         raise ValueError(f"{path}: one whole number a node is expected, got {raw.dtype} of shape {raw.shape}")
     known = raw >= 0  # not so for NaN

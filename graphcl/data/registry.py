@@ -6,12 +6,13 @@ import hashlib
 import importlib.util
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from graphcl.data.config import NODE_FOLDERS, NODE_FORMATS, ROLES, SPLIT_COUNTS, DatasetConfig, read_config
+from graphcl.data.config import NODE_FOLDERS, ROLES, SPLIT_COUNTS, DatasetConfig, read_config
 from graphcl.data.describe import distinct
 from graphcl.data.filter import filter_rating, k_core
 from graphcl.data.nearest import nearest
@@ -19,7 +20,7 @@ from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, inside, over_one_vocabulary, split, split_files
 from graphcl.interactions import Interactions, concat
 
-GROUP_ORDER = ("general", "sequential", "attributed", "hetero")  # a bare name is looked for in this order
+GROUP_ORDER = ("general", "sequential", "hetero", "attributed")  # a bare name is looked for in this order
 
 
 def config_root() -> Path:
@@ -61,7 +62,7 @@ def search_path(config: DatasetConfig) -> list[Path]:
     """Folders that may hold its files: $GRAPHCL_DATA, the download cache, the wheel that ships it."""
     roots = [Path(os.environ["GRAPHCL_DATA"])] if os.environ.get("GRAPHCL_DATA") else []
     folders = [root / config.group / config.name for root in [*roots, cache_root()]]
-    if config.format in NODE_FORMATS:  # one release's files may lie over another's
+    if config.kind == "hetero":  # one release's files may lie over another's
         folders = [folder / part for folder in folders for part in ("", *NODE_FOLDERS)]
     if config.wheel:
         package, _, inner = config.wheel.partition("/")
@@ -135,10 +136,10 @@ def load(
         files = split_files_in(path) if path.is_dir() else {"log": path}
         stem = path.resolve().name.split(".")[0]
         return made_of(stem, read_parts(stem, files, reading), making)
-    if config.format in NODE_FORMATS:
+    if config.kind != "general":
+        reader = {"hetero": "nodes.load_nodes", "attributed": "attributed.load_attributed"}[config.kind]
         raise ValueError(
-            f"{config.full_name} is a graph of labelled nodes, but a log of interactions is needed here; "
-            f"graphcl.data.nodes.load_nodes({config.name!r}) reads it"
+            f"{config.full_name} is {config.what}, but a log of interactions is needed here; graphcl.data.{reader}({config.name!r}) reads it"
         )
     if reading:
         raise ValueError(f"{config.full_name} is registered with its format; {', '.join(reading)} cannot be set for it")
@@ -172,15 +173,29 @@ def configured(source: str | Path, group: str | None = None) -> DatasetConfig | 
         raise
 
 
-def holds_nodes(source: str | Path) -> bool:
-    """Whether a registered name or a folder is a graph of labelled nodes, and not a log.
+def kind_of(source: str | Path) -> str:
+    """Of the recipes that take a registered name or a path: general (a log), hetero or attributed.
 
     Raises: ValueError or FileNotFoundError where it is nothing.
     """
     config = configured(source)
-    if config is None:
-        return any((Path(source) / part / "labels.npy").is_file() for part in ("", *NODE_FOLDERS))
-    return config.format in NODE_FORMATS
+    if config is not None:
+        return config.kind
+    path = Path(source)
+    if any((path / part / "labels.npy").is_file() for part in ("", *NODE_FOLDERS)):
+        return "hetero"
+    archives = sorted(path.glob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []
+    attributed = len(archives) == 1 and holds_edges(archives[0])
+    return "attributed" if attributed or any(path.glob("ind.*.graph")) else "general"
+
+
+def holds_edges(path: Path) -> bool:
+    """Whether a ``.npz`` is an attributed graph, and not a matrix that SciPy saved."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"edges.npy", "y.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def split_files_in(folder: Path) -> dict[str, Path]:

@@ -40,5 +40,22 @@ class Pretraining:
     probe_weight_decay: float = 0.0
 
 
+@dataclass(frozen=True)
+class ClusterTraining:
+    """How a recipe without labels trains on an attributed graph, and how it is evaluated. Labels choose nothing."""
+
+    dim: int = 64
+    learning_rate: float = 1e-3  # Adam's
+    weight_decay: float = 0.0  # Adam's
+    epochs: int = 200  # at most
+    patience: int = 0  # epochs (or evaluations, with modularity) without a better value before stopping; 0: never stop
+    evaluate_every: int = 10  # epochs between checkpoints, and between evaluations of modularity
+    select: Literal["last", "loss", "modularity"] = (
+        "last"  # the epoch: none, of the lowest training loss, of the most modular clusters
+    )
+    probe_learning_rate: float = 0.01  # of the logistic regressions on the finished embedding, where there are splits
+    probe_weight_decay: float = 0.0
+
+
 def sizes(data: Interactions) -> dict[str, int]:
     return {"user": data.num_users, "item": data.num_items}

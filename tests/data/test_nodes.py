@@ -361,17 +361,19 @@ def test_a_bare_name_is_looked_for_in_the_own_group_first(toy):
     general.write_text("[dataset]\nname = toy\ngroup = general\n[files]\nlog = log.csv\n")
     assert load_nodes("toy").graph.target == "P"
     assert registry.find("toy").group == "general"
-    with pytest.raises(ValueError, match="general/toy is a log of interactions, but a graph of labelled nodes is needed here"):
+    with pytest.raises(
+        ValueError, match="general/toy is a log of interactions, but a graph of labelled nodes of several types is needed here"
+    ):
         load_nodes("general/toy")
 
 
 def test_a_path_goes_to_the_folder(toy, folder):
     assert load_nodes(folder).splits.keys() == {20}
     assert load_nodes(str(folder)).citation == ""
-    assert registry.holds_nodes(folder)
-    assert registry.holds_nodes("toy")
-    assert registry.holds_nodes(toy[1].parent)
-    assert not registry.holds_nodes(folder.parent)
+    assert registry.kind_of(folder) == "hetero"
+    assert registry.kind_of("toy") == "hetero"
+    assert registry.kind_of(toy[1].parent) == "hetero"
+    assert registry.kind_of(folder.parent) == "general"
 
 
 def test_a_recommender_says_that_it_needs_a_log(toy):

@@ -18,7 +18,7 @@ from graphcl import pretrain
 from graphcl.data.sample import Triples
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, Vocabulary
-from graphcl.planted import planted
+from graphcl.planted import planted, planted_attributed
 from graphcl.recipes import RECIPES, configure
 from graphcl.streams import Streams
 from graphcl.train import PlainStep, fit
@@ -61,7 +61,7 @@ def trained() -> dict[str, tuple[str, dict]]:
 
 def steps(recipe: str, settings: dict) -> Losses:
     module = configure.find(recipe)
-    if module.KIND == "hetero":
+    if module.KIND != "general":
         return node_steps(module, settings)
     config = module.Config(**{k: v for k, v in SMALL.items() if k in settings_of(recipe)} | settings)
     own, data, streams = vars(module), log(), Streams(0)
@@ -82,7 +82,8 @@ def node_steps(module: ModuleType, settings: dict) -> Losses:
     small = {"dim": 4, "projected": 4, "learning_rate": 0.01, "clusters": (2, 3), "samples": None, "num_positives": 2}
     names = {field.name for field in dataclasses.fields(module.Config)}
     config = module.Config(**{k: v for k, v in small.items() if k in names} | settings)
-    phase = pretrain.start(module, config, planted(), 0, "cpu")
+    data = planted_attributed() if module.KIND == "attributed" else planted()
+    phase = pretrain.start(module, config, data, 0, "cpu")
     losses: Losses = {}
     for epoch in fit(phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=STEPS):
         for term, value in epoch.terms.items():

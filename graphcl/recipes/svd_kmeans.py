@@ -1,0 +1,47 @@
+"""The floor on attributed graphs: a truncated SVD of the features, smoothed along the edges; k-means does the rest. Nothing is learned.
+
+Rows of the features sum to 1; ``num_hops`` times ``D^-1/2 (A + I) D^-1/2``, the degrees counting the loops; rows of unit length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from graphcl.data.attributed import AttributedData
+from graphcl.ops import Sparse, truncated_svd, unit_rows
+from graphcl.perturb.metapath import convolution
+from graphcl.recipes.metapaths import sum_to_one
+
+KIND = "attributed"
+
+
+@dataclass(frozen=True)
+class Config:
+    dim: int = 64
+    num_hops: int = 4
+    unit: bool = True  # rows of the embedding have length 1
+    probe_learning_rate: float = 0.05
+    probe_weight_decay: float = 0.0
+
+
+PRESETS: dict[str, dict] = {}
+SPACE: dict[str, tuple | list] = {"num_hops": (0, 8), "unit": [True, False]}
+
+
+def embed(config: Config, data: AttributedData, *, rng: torch.Generator) -> Tensor:  # [N, d]
+    for name, least in (("dim", 1), ("num_hops", 0)):
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be {least} or more, got {getattr(config, name)}")
+    table = sum_to_one(data.x)
+    matrix = table if isinstance(table, sparse.csr_matrix) else sparse.csr_matrix(table.numpy())
+    found = truncated_svd(Sparse.from_scipy(matrix), min(config.dim, min(matrix.shape) - 1))
+    h = found.u * found.s
+    hop = convolution(data.graph.adj.to_scipy() + sparse.eye(data.graph.num_nodes, dtype=np.float32, format="csr"))
+    for _ in range(config.num_hops):
+        h = hop @ h
+    return unit_rows(h) if config.unit else h
