@@ -160,9 +160,9 @@ def real(dim: int = 64) -> list[dict[str, Any]]:
     import math
 
     import torch
-    from graphcl.data.attributed import load_attributed
 
     from graphcl.cluster import kmeans
+    from graphcl.data.attributed import load_attributed
     from graphcl.graph import Graph
     from graphcl.objectives import Clusters, ClusterState, Sampled
     from graphcl.ops import Sparse, truncated_svd, unit_rows

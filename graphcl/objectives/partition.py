@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from graphcl.ops import Sparse, add_rows, row_norm, unit_rows
 
@@ -84,6 +85,10 @@ class Partition:
             add_rows(out, self.ids[start : start + _ROWS], rows)
         return out
 
+    def pooled(self, keys: Tensor) -> Tensor:  # [m, d] -> [K, d]
+        """``sums`` of the keys as they are, differentiable."""
+        return _Pool.apply(keys, self)
+
     def spread(self, gradient: Tensor, keys: Tensor, weights: Tensor | None, normalise: bool) -> Tensor:  # [K, d] -> [m, d]
         """The adjoint of ``sums`` at ``keys``."""
         if self.shares is not None:
@@ -105,6 +110,18 @@ class Partition:
             self.shares.crow_indices(), self.shares.col_indices().int(), (len(self.ids), self.count), values=self.shares.values().to(like.dtype),
             left=ones.expand(len(self.ids)).contiguous(), right=ones.expand(self.count).contiguous(),
         )  # fmt: skip
+
+
+class _Pool(Function):
+    @staticmethod
+    def forward(ctx, keys, partition):
+        ctx.partition = partition
+        ctx.save_for_backward(keys)
+        return partition.sums(keys, None, False)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.partition.spread(gradient, ctx.saved_tensors[0], None, False), None
 
 
 def _through_unit(gradient: Tensor, rows: Tensor) -> Tensor:  # [n, d]

@@ -15,6 +15,8 @@ RECIPES: dict[str, str] = {
     "adameow": "graphcl.recipes.adameow",
     "heco": "graphcl.recipes.heco",
     "svd_hops": "graphcl.recipes.svd_hops",
+    "pamc": "graphcl.recipes.pamc",
+    "scgc": "graphcl.recipes.scgc",
     "svd_kmeans": "graphcl.recipes.svd_kmeans",
     "popular": "graphcl.recipes.popular",
     "itemknn": "graphcl.recipes.itemknn",
