@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graphcl import geometry, rundir
 from graphcl import phase as phases
-from graphcl import rundir
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
 from graphcl.phase import Observer, Phase, Progress
 from graphcl.probe import cluster_probe, label_probe
@@ -76,7 +76,8 @@ class NodeRun:
         return phase.model, phase.inputs
 
     def evaluate(self, *, progress: Any = None) -> dict[str, dict[str, float]]:
-        """The probes again: means of ``test`` and ``valid``, and of ``test_std`` the spread over fits (not over trainings)."""
+        """The probes again: means of ``test`` and ``valid``, and of ``test_std`` the spread over fits (not over trainings);
+        of ``embedding`` how the nodes lie (:func:`graphcl.geometry.of_nodes`)."""
         tensors, about = self._kept
         splits = {int(rate): LabelSplit(*(tensors[f"{part}_{rate}"] for part in LabelSplit._fields)) for rate in about["rates"]}
         return probed(tensors["embedding"], tensors["labels"], splits, self.config["settings"], self.config["seed"])
@@ -243,6 +244,7 @@ def probed(
         "test": {**fits.means, **clusters.means},
         "test_std": {**fits.stds, **clusters.stds},
         "valid": dict(fits.valid),
+        "embedding": geometry.of_nodes(embedding, labels),
     }
 
 

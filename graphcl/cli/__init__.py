@@ -182,7 +182,7 @@ def evaluate(run: RunDir, as_json: Json = False) -> None:
     loaded = runs.load(run)
     with show.bars() as (_, progress):
         found = loaded.evaluate(progress=progress)
-    metrics = found if isinstance(found, dict) else {"test": found.means}
+    metrics = found if isinstance(found, dict) else {"test": found.means, "embedding": loaded.geometry()}
     if as_json:
         print(json.dumps({**loaded.result, "metrics": {**loaded.result["metrics"], **metrics}}))
         return

@@ -1,8 +1,16 @@
 """Objectives and the negatives they compare with."""
 
 from graphcl.objectives.align_uniform import AlignUniform as AlignUniform
+from graphcl.objectives.barlow import BarlowTwins as BarlowTwins
+from graphcl.objectives.bsl import BSL as BSL
+from graphcl.objectives.ccl import CCL as CCL
+from graphcl.objectives.dcl import DCL as DCL
+from graphcl.objectives.dhel import DHEL as DHEL
 from graphcl.objectives.infonce import InfoNCE as InfoNCE
+from graphcl.objectives.jsd import JSD as JSD
+from graphcl.objectives.negative_cosine import NegativeCosine as NegativeCosine
 from graphcl.objectives.negatives import AllKeys as AllKeys
 from graphcl.objectives.negatives import InBatch as InBatch
 from graphcl.objectives.prototypes import ProtoNCE as ProtoNCE
+from graphcl.objectives.vicreg import VICReg as VICReg
 from graphcl.objectives.weighted_infonce import WeightedInfoNCE as WeightedInfoNCE
