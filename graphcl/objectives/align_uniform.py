@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from graphcl.contracts import Pair
+from graphcl.objectives.log_sum_exp import log_sum_exp
 from graphcl.objectives.rows import positive_keys, row_weights, weighted_mean
 from graphcl.ops import unit_rows
 
@@ -18,23 +20,19 @@ def alignment(x: Tensor, y: Tensor, power: float = 2, weights: Tensor | None = N
     return apart.mean() if weights is None else weighted_mean(apart, weights)
 
 
-def uniformity(x: Tensor, t: float = 2, block: int = 2048) -> Tensor:
-    """``log mean_{i<j} exp(-t |x_i^ - x_j^|^2)`` over rows [n, d] of unit length; at its lowest on an even sphere.
+def uniformity(x: Tensor, t: float = 2, tile_entries: int = 2**20) -> Tensor:
+    """``log mean_{i != j} exp(-t |x_i^ - x_j^|^2)`` over rows [n, d] of unit length; at its lowest on an even sphere.
 
-    Works by blocks of rows: O(n block) memory in the forward.
+    By tiles, of ``tile_entries`` pairs.
     """
     x = unit_rows(x)
     n = len(x)
     if n < 2:
         raise ValueError(f"uniformity needs at least two rows, got {n}")
-    squares = x.square().sum(1)  # 1, but 0 for a zero row
-    parts = []
-    for start in range(0, n, block):
-        rows, rest = x[start : start + block], x[start:]
-        logits = t * (2 * rows @ rest.T - squares[start : start + block, None] - squares[start:])  # -t |a - b|^2
-        later = torch.ones_like(logits, dtype=torch.bool).triu_(1)
-        parts.append(logits.masked_fill(~later, -torch.inf).flatten().logsumexp(0))
-    return torch.stack(parts).logsumexp(0) - torch.tensor(n * (n - 1) / 2, dtype=x.dtype, device=x.device).log()
+    lengths = t * x.detach().square().sum(1)  # t, but 0 for a zero row; a constant of either
+    own = torch.arange(n, device=x.device)
+    lse = log_sum_exp(x, x, 1 / (2 * t), tile_entries=tile_entries, bias=-lengths, banned=(own, own))
+    return (lse - lengths).logsumexp(0) - math.log(n * (n - 1))
 
 
 @dataclass(frozen=True)
