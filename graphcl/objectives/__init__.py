@@ -1,4 +1,4 @@
-"""Objectives and the negatives they compare with."""
+"""Objectives and the negatives they compare with. Which one for which data: the table "Objectives" in README.md."""
 
 from graphcl.objectives.align_uniform import AlignUniform as AlignUniform
 from graphcl.objectives.barlow import BarlowTwins as BarlowTwins

@@ -1,6 +1,6 @@
 """A sum over pairs of a function of their inner product, by tiles: the inner products [n, m] are never held.
 
-    sum_i w_i sum_j f(<q_i, k_j>)          j not banned for i
+sum_i w_i sum_j f(<q_i, k_j>)          j not banned for i
 """
 
 from __future__ import annotations

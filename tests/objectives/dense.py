@@ -79,6 +79,8 @@ def agree(objective, pair: Pair, expected: Tensor, query: Tensor, key: Tensor) -
     """The objective's value and both gradients are those of the slow formula."""
     got = objective(pair)
     assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    ours, theirs = (torch.autograd.grad(loss, (query, key), allow_unused=True, materialize_grads=True) for loss in (got, expected))
+    ours, theirs = (
+        torch.autograd.grad(loss, (query, key), allow_unused=True, materialize_grads=True) for loss in (got, expected)
+    )
     for mine, slow in zip(ours, theirs, strict=True):
         assert_close(mine, slow, rtol=1e-10, atol=1e-12)
