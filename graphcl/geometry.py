@@ -36,7 +36,7 @@ def of_nodes(
     nodes: Tensor,  # [N, d]
     labels: Tensor,  # [N] int64, -1 = unlabelled
 ) -> dict[str, float]:
-    """``uniformity`` (on a sample of at most 5,000 rows), ``effective_rank``, and ``tolerance`` over labelled nodes, left out where no two share a class."""
+    """``uniformity`` (on such a sample), ``effective_rank``, and ``tolerance`` over labelled nodes, if any two share a class."""
     found = {"uniformity": _even(nodes), "effective_rank": effective_rank(nodes), "tolerance": tolerance(nodes, labels)}
     return {key: value for key, value in found.items() if value == value}
 

@@ -27,8 +27,8 @@ class BSL:
     Raises:
         ValueError: a setting outside its range.
 
-    Source: Wu et al., ICDE 2024; junkangwu/BSL@89e0267, utils/losses.py. Its settings (t1, power), 800 sampled negatives: yelp2018 0.11, 1.10;
-    amazon 0.14, 1.32; gowalla 0.08, 1.22.
+    Source: Wu et al., ICDE 2024; junkangwu/BSL@89e0267, utils/losses.py. Its (t1, power), with 800 sampled negatives on yelp2018:
+    0.11 and 1.10; amazon 0.14 and 1.32; gowalla 0.08 and 1.22.
     Departs: a sum over negatives where the release has their mean, which is another constant without a gradient.
     Relations: with one positive each, t1 = t2 and power 1 it is decoupled InfoNCE.
     """

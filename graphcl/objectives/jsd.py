@@ -18,9 +18,8 @@ from graphcl.objectives.rows import positive_keys, row_weights, same_ids, weight
 class JSD:
     """``mean_neg softplus(s_ij) + mean_i softplus(-s_i+) - 2 log 2``, dot products, against the other anchors' positives.
 
-    The first mean is over all pairs in the batch of an anchor and another's positive; the same key twice is no negative of itself. Without any such pair the
-    loss is the second mean less log 2. No temperature, and robust to few negatives. ``pair.weights`` count an anchor, with its
-    pairs, that often.
+    The first mean is over all pairs in the batch of an anchor and another's positive; the same key twice is no negative of itself.
+    Without any such pair the loss is the second mean less log 2. ``pair.weights`` count an anchor, with its pairs, that often.
 
     Raises:
         ValueError: sparse positives, at the call.
