@@ -6,6 +6,7 @@ of the table as it is.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -14,20 +15,21 @@ from graphcl.objectives.align_uniform import uniformity
 from graphcl.ops import unit_rows
 
 SAMPLE = 5000  # rows at most whose uniformity is taken, for it is of all pairs of rows
+_BLOCK = 2**16  # rows of which copies are made at a time
 
 
 @torch.no_grad()
 def of_pairs(
     users: Tensor,  # [U, d]
     items: Tensor,  # [I, d]
-    log: sparse.csr_matrix,  # [U, I], any stored entry is a pair
+    log: sparse.csr_matrix,  # [U, I] pattern of ones
 ) -> dict[str, float]:
     """``alignment`` over the log's pairs, ``uniformity_user``, ``uniformity_item`` (on a sample of at most 5,000 rows, the same at each
     call) and the ``effective_rank`` of both tables together. What is not defined is left out."""
     users, items = users.cpu(), items.cpu()
-    found = {"effective_rank": effective_rank(torch.cat([users, items]))}
+    found = {"effective_rank": effective_rank(users, items)}
     if log.nnz:
-        found["alignment"] = _alignment(unit_rows(users), unit_rows(items), log)
+        found["alignment"] = _alignment(users, items, log)
     return found | {f"uniformity_{kind}": _even(x) for kind, x in (("user", users), ("item", items)) if len(x) > 1}
 
 
@@ -56,25 +58,29 @@ def tolerance(
     return float((sums.square().sum() - rows.square().sum()) / (sizes * (sizes - 1)).sum())  # 0 / 0 is NaN
 
 
-def effective_rank(x: Tensor) -> float:  # [N, d]
-    """``exp`` of the entropy of the singular values' shares, between 1 and d; 0 for a table of zeros. Columns are not centred.
+def effective_rank(*tables: Tensor) -> float:  # each [N, d]
+    """``exp`` of the entropy of the singular values' shares, between 1 and d, all rows together; 0 if they are zeros. Columns are
+    not centred. By the eigenvalues of a [d, d] matrix in float64.
 
     Source: Roy and Vetterli, EUSIPCO 2007.
     """
-    x = x.double()
-    squares = torch.linalg.eigvalsh(x.T @ x if len(x) > x.shape[1] else x @ x.T)
-    squares[squares < squares[-1] * len(squares) * torch.finfo(x.dtype).eps] = 0  # what rounding leaves of 0
+    blocks = (rows.double() for table in tables for rows in table.split(_BLOCK))
+    squares = torch.linalg.eigvalsh(sum(rows.T @ rows for rows in blocks))
+    squares[squares < squares[-1] * len(squares) * torch.finfo(squares.dtype).eps] = 0  # what rounding leaves of 0
     values = squares.sqrt()
     total = values.sum()
     return float(torch.special.entr(values / total).sum().exp()) if total > 0 else 0.0
 
 
 def _alignment(users: Tensor, items: Tensor, log: sparse.csr_matrix) -> float:
-    """``mean |u - i|^2 = mean |u|^2 + |i|^2 - 2 <u, i>``, without a gathered table."""
-    pairs = sparse.csr_matrix((torch.ones(log.nnz, dtype=users.dtype).numpy(), log.indices, log.indptr), shape=log.shape)
-    near = torch.from_numpy(pairs @ items.numpy())
-    squares = pairs.sum(1).T @ users.square().sum(1).numpy() + pairs.sum(0) @ items.square().sum(1).numpy()
-    return float(squares.item() - 2 * (users * near).sum(dtype=torch.float64)) / log.nnz
+    """``mean |u - i|^2 = mean |u|^2 + |i|^2 - 2 <u, i>``, without a gathered table of pairs."""
+    items = unit_rows(items)
+    total = float(np.bincount(log.indices, minlength=len(items)) @ items.square().sum(1).numpy())
+    for start in range(0, len(users), _BLOCK):
+        rows, own = unit_rows(users[start : start + _BLOCK]), log[start : start + _BLOCK]
+        total += float(np.diff(own.indptr) @ rows.square().sum(1).numpy())
+        total -= 2 * float((rows * torch.from_numpy(own @ items.numpy())).sum(dtype=torch.float64))
+    return total / log.nnz
 
 
 def _even(x: Tensor) -> float:

@@ -43,7 +43,7 @@ class AlignUniform:
     caller gives each once, with ``pair.weights`` for how often it counts, which is in the alignment.
 
     Raises:
-        ValueError: sparse positives, or fewer than two queries or different keys, at the call.
+        ValueError: a setting outside its range; sparse positives, or fewer than two queries or different keys, at the call.
 
     Source: Wang and Isola, ICML 2020; as a recommendation loss: DirectAU, KDD 2022, THUwangcy/DirectAU@60c964b (gamma 1, tuned).
     Departs: DirectAU leaves repeated users and items of a batch in the uniformity.
@@ -51,6 +51,12 @@ class AlignUniform:
 
     gamma: float = 1.0
     t: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise ValueError(f"gamma is a weight and must be 0 or more, got {self.gamma}")
+        if not self.t > 0:
+            raise ValueError(f"t must be above 0, got {self.t}")
 
     def __call__(self, pair: Pair) -> Tensor:
         keys = positive_keys(pair, "AlignUniform")

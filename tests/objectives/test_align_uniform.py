@@ -96,3 +96,7 @@ def test_refuses_what_it_would_not_count():
         AlignUniform()(Pair(query, Table(key), csr(torch.eye(2, 3))))
     with pytest.raises(ValueError, match="two rows, got 1"):
         AlignUniform()(Pair(query, Table(key), torch.tensor([1, 1])))
+    with pytest.raises(ValueError, match="gamma is a weight and must be 0 or more, got -1"):
+        AlignUniform(gamma=-1)
+    with pytest.raises(ValueError, match="t must be above 0, got 0"):
+        AlignUniform(t=0)
