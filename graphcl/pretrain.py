@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graphcl import geometry, rundir
 from graphcl import phase as phases
-from graphcl import rundir
 from graphcl.data.attributed import AttributedData, load_attributed
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
 from graphcl.phase import Observer, Phase, Progress
@@ -91,7 +91,8 @@ class NodeRun:
 
     def evaluate(self, *, progress: Any = None) -> dict[str, dict[str, float]]:
         """The metrics again: means of ``test`` and ``valid``, and of ``test_std`` the spread over fits (not over trainings). The maxima of
-        the protocol as-published are not found again, but taken from the result."""
+        the protocol as-published are not found again, but taken from the result.
+        ``embedding``: how the nodes lie (:func:`graphcl.geometry.of_nodes`)."""
         tensors, about = self._kept
         splits = {int(rate): LabelSplit(*(tensors[f"{part}_{rate}"] for part in LabelSplit._fields)) for rate in about["rates"]}
         found = probed(
@@ -370,7 +371,7 @@ def probed(
         else:
             test |= clustering(labels, clusters)
             kmeans = {"kmeans": probe.means, "kmeans_std": probe.stds}
-    return {"test": test, "test_std": spread, **valid, **kmeans}
+    return {"test": test, "test_std": spread, **valid, **kmeans, "embedding": geometry.of_nodes(embedding, labels)}
 
 
 def fingerprint(data: NodeGraph) -> str:

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from scipy import sparse
 
+from graphcl import geometry, rundir
 from graphcl import phase as phases
-from graphcl import rundir
 from graphcl.data import protocol as protocols
 from graphcl.data.protocol import Plan
 from graphcl.data.split import Split
@@ -161,6 +161,11 @@ class Run:
     def evaluate(self, *, progress: Progress | None = None) -> RankReport:
         """Ranks the test part again, under the run's protocol."""
         return test_report(self.scorer, self.plan, progress)
+
+    def geometry(self) -> dict[str, float]:
+        """How the embeddings lie (:func:`graphcl.geometry.of_pairs`), on what was trained on; nothing for the floor, which has none."""
+        dots = self._restored[2]
+        return {} if dots is None else geometry.of_pairs(dots.users, dots.items, self.plan.train.matrix)
 
     @staticmethod
     def _rows(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:

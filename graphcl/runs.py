@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from graphcl import geometry, pretrain, rundir
 from graphcl import phase as phases
-from graphcl import pretrain, rundir
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.protocol import Plan
@@ -23,7 +23,7 @@ from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
 from graphcl.interactions import Interactions, concat
 from graphcl.pretrain import NodeRun
-from graphcl.rank import Progress
+from graphcl.rank import DotScorer, Progress
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.recipes.parts import scorer_of
 from graphcl.run import Run, test_report
@@ -141,7 +141,7 @@ def train(
     if on_start is not None:
         on_start(directory)
     if closed:
-        outcome = _Outcome(scorer, scorer.state(), plan, 0, 0, None, built, 0.0)
+        outcome = _Outcome(scorer, None, scorer.state(), plan, 0, 0, None, built, 0.0)
     else:
         outcome = _train_model(module, chosen, made, first, plan, directory, seed, device, observe, progress)
     return _finish(directory, about, outcome, loaded, progress)
@@ -156,6 +156,7 @@ def defaults(module: ModuleType, protocol: str, preset: str | None) -> dict[str,
 
 class _Outcome(NamedTuple):
     scorer: Any
+    learned: DotScorer | None  # None: a closed form, which has no embeddings
     state: dict[str, Tensor]
     plan: Plan
     epochs: int
@@ -189,8 +190,9 @@ def _train_model(
         last.progress = replace(last.progress, lines=p.lines)
         phases.run(last, plan, config, directory, epochs=p.best_epoch, name="-refit", observe=observe)
         seconds, steps = seconds + last.progress.seconds, steps + last.progress.steps
-    scorer = scorer_of(module, config, plan.train, phases.scorer(last.model, last.inputs))
-    return _Outcome(scorer, last.model.state_dict(), plan, epochs, steps, p.best_epoch, seconds, ranking)
+    learned = phases.scorer(last.model, last.inputs)
+    scorer = scorer_of(module, config, plan.train, learned)
+    return _Outcome(scorer, learned, last.model.state_dict(), plan, epochs, steps, p.best_epoch, seconds, ranking)
 
 
 def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: float, progress: Progress | None) -> Run:
@@ -206,6 +208,9 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
         rundir.atomically(directory / "per_user.parquet", lambda part: frame.to_parquet(part, index=False))
     if plan.select is not None and plan.selected_on == "valid":
         metrics["valid"] = phases.select_report(outcome.scorer, plan, about["settings"].get("select", "ndcg@20")).means
+    ranked = time.perf_counter() - began
+    if outcome.learned is not None:
+        metrics["embedding"] = geometry.of_pairs(outcome.learned.users, outcome.learned.items, plan.train.matrix)
     result = {
         **{key: about[key] for key in ("recipe", "dataset", "seed", "protocol")},
         "epochs": outcome.epochs,
@@ -216,7 +221,7 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
         "seconds": {
             "load": loaded,
             "train": outcome.seconds,
-            "rank": outcome.rank_seconds + time.perf_counter() - began,
+            "rank": outcome.rank_seconds + ranked,
         },
         "run": str(directory),
     }

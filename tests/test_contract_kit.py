@@ -22,7 +22,22 @@ from graphcl.cluster import kmeans
 from graphcl.contracts import Layers, Pair
 from graphcl.encoders import LightGCN, ResidualGCN
 from graphcl.encoders.readout import increment, layer, mean
-from graphcl.objectives import AlignUniform, AllKeys, InBatch, InfoNCE, ProtoNCE, WeightedInfoNCE
+from graphcl.objectives import (
+    BSL,
+    CCL,
+    DCL,
+    DHEL,
+    JSD,
+    AlignUniform,
+    AllKeys,
+    BarlowTwins,
+    InBatch,
+    InfoNCE,
+    NegativeCosine,
+    ProtoNCE,
+    VICReg,
+    WeightedInfoNCE,
+)
 from graphcl.ops import LowRank
 from graphcl.perturb.edges import drop_edges
 from graphcl.perturb.noise import SignNoise
@@ -87,12 +102,23 @@ class Clustered:
 NEGATIVES = {"InBatch": InBatch, "AllKeys": AllKeys}
 OBJECTIVES = {
     "AlignUniform": AlignUniform,
+    "BSL": lambda: BSL(0.1, power=1.2),
+    "BSL, paper, all keys": lambda: BSL(0.1, negative_temperature=0.2, negatives=AllKeys()),
+    "BarlowTwins": BarlowTwins,
+    "CCL": CCL,
+    "CCL, all keys": lambda: CCL(0.2, among="all"),
+    "DCL": DCL,
+    "DCL, weighted, symmetric": lambda: DCL(sigma=0.5, symmetric=True),
+    "DHEL": DHEL,
     "InfoNCE": lambda: InfoNCE(0.2),
     "InfoNCE, dot, clamped": lambda: InfoNCE(0.2, "dot", AllKeys(), clamp=5.0),
     "InfoNCE, sum": lambda: InfoNCE(0.2, reduction="sum"),
     "InfoNCE, decoupled": lambda: InfoNCE(0.2, negatives=AllKeys(), positive_in_denominator=False),
+    "JSD": JSD,
+    "NegativeCosine": lambda: NegativeCosine(stop_gradient=False),
     "ProtoNCE": lambda: Clustered(ProtoNCE(0.2)),
     "ProtoNCE, released": lambda: Clustered(ProtoNCE(0.2, "released")),
+    "VICReg": VICReg,
     "WeightedInfoNCE": lambda: WeightedInfoNCE(0.2),
     "WeightedInfoNCE, cluster": lambda: Clustered(WeightedInfoNCE(0.2, "cluster")),
     "WeightedInfoNCE, learned": lambda: WeightedInfoNCE(0.2, "learned", dim=WIDTH, rng=generator()).double(),

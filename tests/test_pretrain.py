@@ -41,7 +41,7 @@ def test_a_run_holds_what_evaluation_needs(tmp_path):
     run = trained(tmp_path / "a")
     assert run.result["epochs"] == 6
     assert run.result["selected_on"] == "loss"
-    assert set(run.result["metrics"]) == {"test", "test_std", "valid"}
+    assert set(run.result["metrics"]) == {"test", "test_std", "valid", "embedding"}
     assert {"ma_f1@5", "mi_f1@5", "auc@5", "nmi", "ari"} <= set(run.result["metrics"]["test"])
     assert run.embeddings().nodes.shape == (48, 8)
     again = runs.load(tmp_path / "a")

@@ -285,6 +285,26 @@ def test_the_floor_scores_histories_as_it_scores_its_users(floor, name):
     assert run.evaluate().means == run.result["metrics"]["test"]
 
 
+def test_a_result_says_how_the_embeddings_lie(run, floor):
+    """Over the pairs of what was trained on; a closed form has no embeddings."""
+    found = run.embeddings()
+    users, items = (x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (found.users, found.items))
+    trained = run.plan.train
+    apart = [((users[u] - items[i]) ** 2).sum() for u, i in set(zip(trained.users, trained.items, strict=True))]
+    told = run.result["metrics"]["embedding"]
+    assert told["alignment"] == pytest.approx(np.mean(apart), rel=1e-5)
+    for kind, x in (("user", users), ("item", items)):
+        near = [np.exp(-2 * ((x[i] - x[j]) ** 2).sum()) for i in range(len(x)) for j in range(i)]
+        assert told[f"uniformity_{kind}"] == pytest.approx(np.log(np.mean(near)), rel=1e-5)
+    values = np.linalg.svd(np.concatenate([found.users, found.items]).astype(np.float64), compute_uv=False)
+    share = values / values.sum()
+    assert told["effective_rank"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
+    assert run.geometry() == told
+    for other in floor.values():
+        assert "embedding" not in other.result["metrics"]
+        assert other.geometry() == {}
+
+
 def test_ease_by_the_dense_inverse(floor):
     run = floor["ease"]
     x = dense(run.split.train)
@@ -391,7 +411,7 @@ def test_what_a_protocol_trains_on_selects_on_and_masks(csv, tmp_path, protocol)
     told = lines(run.path)
     if protocol == "all":
         assert run.result["selected_on"] is None
-        assert run.result["metrics"] == {}
+        assert run.result["metrics"].keys() == {"embedding"}
         assert told[0].keys() == {"epoch", "steps", "terms", "seconds", "elapsed"}
         with pytest.raises(ValueError, match="'all' leaves no test part to evaluate on"):
             run.evaluate()

@@ -178,15 +178,18 @@ def _citation(name: str) -> str:
 def evaluate(run: RunDir, as_json: Json = False) -> None:
     """Rank the test part of a run again, or probe the embedding of a graph."""
     from graphcl import runs
+    from graphcl.run import Run
 
     loaded = runs.load(run)
     with show.bars() as (_, progress):
         found = loaded.evaluate(progress=progress)
     metrics = found if isinstance(found, dict) else {"test": found.means}
+    if isinstance(loaded, Run) and (lie := loaded.geometry()):
+        metrics["embedding"] = lie
     if as_json:
         print(json.dumps({**loaded.result, "metrics": {**loaded.result["metrics"], **metrics}}))
         return
-    for key, value in metrics["test"].items():
+    for key, value in {**metrics["test"], **metrics.get("embedding", {})}.items():
         print(f"{key:16}{value:10.4f}")
 
 

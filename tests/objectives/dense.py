@@ -4,7 +4,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
+from graphcl.contracts import Pair
 from graphcl.testing import Table as Table
 
 
@@ -71,3 +73,14 @@ def reduced(terms: list[Tensor | None], weights: list[float] | None = None, redu
     pairs = [(w, t) for w, t in zip(weights, terms, strict=True) if t is not None]
     total = sum(w * t for w, t in pairs)
     return total if reduction == "sum" else total / sum(w for w, _ in pairs)
+
+
+def agree(objective, pair: Pair, expected: Tensor, query: Tensor, key: Tensor) -> None:
+    """The objective's value and both gradients are those of the slow formula."""
+    got = objective(pair)
+    assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    ours, theirs = (
+        torch.autograd.grad(loss, (query, key), allow_unused=True, materialize_grads=True) for loss in (got, expected)
+    )
+    for mine, slow in zip(ours, theirs, strict=True):
+        assert_close(mine, slow, rtol=1e-10, atol=1e-12)

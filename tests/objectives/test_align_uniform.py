@@ -39,11 +39,11 @@ def test_alignment_of_equal_rows_is_zero_with_a_gradient():
     assert torch.autograd.grad(loss, x)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("block", [1, 3, 7, 2048])
-def test_uniformity(block):
-    """Seven rows: with blocks of one or three the last block holds a row that has nobody after it."""
+@pytest.mark.parametrize("tile_entries", [1, 14, 21, 10**6])
+def test_uniformity(tile_entries):
+    """Seven rows: tiles of one row, of two with one left over, of three, of all."""
     x = table(7, 4, 3)
-    got, expected = uniformity(x, 2, block), slow_uniformity(x, 2)
+    got, expected = uniformity(x, 2, tile_entries), slow_uniformity(x, 2)
     assert_close(got, expected, rtol=1e-12, atol=0)
     assert_close(torch.autograd.grad(got, x), torch.autograd.grad(expected, x), rtol=1e-10, atol=1e-12)
 
@@ -77,9 +77,26 @@ def test_of_a_pair():
     assert_close(grads, slow, rtol=1e-10, atol=1e-12)
 
 
+def test_repeats_are_aligned_as_often_and_spread_once():
+    """A batch with a key twice once pushed the key away from itself; a query's weight was refused."""
+    query, key = table(5, 4, 5), table(8, 4, 6)
+    positives, times = torch.tensor([7, 0, 7, 2, 0]), torch.tensor([3, 1, 2, 0, 1])
+    got = AlignUniform(gamma=1.5, t=3)(Pair(query, Table(key), positives, weights=times))
+    rows = [i for i, n in enumerate(times.tolist()) for _ in range(n)]
+    near = slow_alignment(query[rows], key[positives[rows]], 2)
+    expected = near + 1.5 * (slow_uniformity(query, 3) + slow_uniformity(key[[0, 2, 7]], 3)) / 2
+    assert_close(got, expected, rtol=1e-12, atol=0)
+    grads, slow = torch.autograd.grad(got, (query, key)), torch.autograd.grad(expected, (query, key))
+    assert_close(grads, slow, rtol=1e-10, atol=1e-12)
+
+
 def test_refuses_what_it_would_not_count():
     query, key = table(2, 4, 7), table(3, 4, 8)
-    with pytest.raises(ValueError, match="sparse"):
+    with pytest.raises(ValueError, match="AlignUniform needs one positive a query, got a sparse"):
         AlignUniform()(Pair(query, Table(key), csr(torch.eye(2, 3))))
-    with pytest.raises(ValueError, match="once"):
-        AlignUniform()(Pair(query, Table(key), torch.tensor([0, 1]), weights=torch.tensor([2, 1])))
+    with pytest.raises(ValueError, match="two rows, got 1"):
+        AlignUniform()(Pair(query, Table(key), torch.tensor([1, 1])))
+    with pytest.raises(ValueError, match="gamma is a weight and must be 0 or more, got -1"):
+        AlignUniform(gamma=-1)
+    with pytest.raises(ValueError, match="t must be above 0, got 0"):
+        AlignUniform(t=0)
