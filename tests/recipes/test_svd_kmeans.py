@@ -38,6 +38,9 @@ def test_it_finds_the_planted_classes():
 def test_few_columns_and_bad_settings():
     data = planted_attributed()
     assert svd_kmeans.embed(Config(dim=500), data, rng=torch.Generator()).shape == (48, 29)
-    for settings, says in (({"num_hops": -1}, "num_hops must be 0 or more, got -1"), ({"dim": 0}, "dim must be 1 or more, got 0")):
+    for settings, says in (
+        ({"num_hops": -1}, "num_hops must be 0 or more, got -1"),
+        ({"dim": 0}, "dim must be 1 or more, got 0"),
+    ):
         with pytest.raises(ValueError, match=says):
             svd_kmeans.embed(Config(**settings), data, rng=torch.Generator())
