@@ -15,9 +15,9 @@ RECIPES: dict[str, str] = {
     "adameow": "graphcl.recipes.adameow",
     "heco": "graphcl.recipes.heco",
     "svd_hops": "graphcl.recipes.svd_hops",
-    "svd_kmeans": "graphcl.recipes.svd_kmeans",
     "popular": "graphcl.recipes.popular",
     "itemknn": "graphcl.recipes.itemknn",
     "ease": "graphcl.recipes.ease",
     "gfcf": "graphcl.recipes.gfcf",
+    "svd_kmeans": "graphcl.recipes.svd_kmeans",
 }
