@@ -225,7 +225,8 @@ def test_clusters_have_columns_of_their_own(protocol, selected_on, told):
     assert table.cells(row)[4:8] == ["0.8000", "0.5000", "0.6000", "0.7000"]
     assert (row.kind, row.main) == ("floor", 0.8)
     assert told in table.headline([row])
-    assert plots.shown([row]) == {"bars": [["svd_kmeans", "floor", 0.8, None, None]], "curves": []}
+    points = [["svd_kmeans", "floor", [[2.0, 0.8]]]] if protocol == "as-published" else []  # without labels there is no curve
+    assert plots.shown([row]) == {"bars": [["svd_kmeans", "floor", 0.8, None, None]], "curves": points}
 
 
 def test_rows_come_from_the_files(tmp_path):
