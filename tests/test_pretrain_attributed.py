@@ -144,6 +144,7 @@ def test_as_published_is_each_metrics_maximum(toy, tmp_path):
     assert result["metrics"]["chosen"] == each[-1]
     assert (result["selected_on"], result["protocol"]) == ("test", "as-published")
     assert run.evaluate() == result["metrics"]
+    np.testing.assert_array_equal(run.embeddings().nodes, trained(tmp_path / "valid").embeddings().nodes)  # looking moves nothing
     assert [json.loads(line)["test"] for line in (run.path / "metrics.jsonl").read_text().splitlines()] == each
 
 
@@ -210,7 +211,7 @@ def test_data_without_labels(toy, tmp_path, monkeypatch, capsys):
     assert run.result["metrics"] == {"test": {}, "test_std": {}}
     assert sorted(set(run.clusters().tolist())) == [0, 1, 2]
     assert run.evaluate() == run.result["metrics"]
-    with pytest.raises(ValueError, match="graph has no labels, and as-published takes the maximum"):
+    with pytest.raises(ValueError, match="graph has no labels of two classes, and as-published takes the maximum"):
         trained(tmp_path / "a", data=own, protocol="as-published")
     assert not (tmp_path / "a").exists()
     write_attributed(own, tmp_path / "toy.npz")
