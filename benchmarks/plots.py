@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import CHOSEN, PROBES, Row, kind_of, title
+from benchmarks.rows import CHOSEN, CLUSTERS, PROBES, Row, kind_of, title
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.recipes import RECIPES
 
@@ -73,9 +73,8 @@ def draw(group: tuple[str, str, str], members: list[Row], path: Path) -> None:
         label = kind_of(group[0]).metrics[kind_of(group[0]).main]
         draw_bars(left, data["bars"], label)
         draw_curves(right, data["curves"])
-        right.set_ylabel(
-            "macro-F1 on validation" if kind_of(group[0]) is PROBES else f"{label} on {CHOSEN[PROTOCOLS[group[1]].selects_on]}"
-        )
+        watched = {id(PROBES): "macro-F1 on validation", id(CLUSTERS): "ACC after an epoch"}
+        right.set_ylabel(watched.get(id(kind_of(group[0]))) or f"{label} on {CHOSEN[PROTOCOLS[group[1]].selects_on]}")
         figure.suptitle(title(group).replace("`", ""))
         path.parent.mkdir(exist_ok=True)
         about = {

@@ -13,7 +13,13 @@ from graphcl.bench import FLOOR
 from graphcl.data.protocol import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
-CHOSEN = {"valid": "validation", "test": "TEST, as papers do", "loss": "training loss", None: "no epochs"}
+CHOSEN = {
+    "valid": "validation",
+    "test": "TEST, as papers do",
+    "loss": "training loss",
+    "modularity": "modularity",
+    None: "no epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,12 @@ class Kind:
 
 RANKINGS = Kind({"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}, "ndcg@20", "ndcg@20")
 PROBES = Kind({f"ma_f1@{rate}": f"Ma-F1, {rate} labels a class" for rate in (20, 40, 60)}, "ma_f1@20", "ma_f1")
+CLUSTERS = Kind({"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f1": "F1"}, "acc", "acc")
+KINDS = {"hetero": PROBES, "attributed": CLUSTERS}
 
 
 def kind_of(data: str) -> Kind:
-    return PROBES if data.startswith("hetero/") else RANKINGS
+    return KINDS.get(data.partition("/")[0], RANKINGS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Row:
     @property
     def kind(self) -> str:
         """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
-        return "floor" if self.recipe in (*FLOOR, "svd_hops") else "peer" if self.config.get("peer") else "trained"
+        return "floor" if self.recipe in (*FLOOR, "svd_hops", "svd_kmeans") else "peer" if self.config.get("peer") else "trained"
 
     @property
     def shows(self) -> Kind:
@@ -140,4 +148,11 @@ def title(group: tuple[str, str, str]) -> str:
 def about(group: tuple[str, str, str]) -> str:
     if kind_of(group[0]) is PROBES:
         return "trained without labels; logistic regressions on the frozen embedding, 50 a label rate; spread over training seeds"
+    if kind_of(group[0]) is CLUSTERS:
+        told = (
+            "each metric's MAXIMUM OVER EPOCHS AGAINST THE LABELS, as papers do"
+            if group[1] == "as-published"
+            else "no label chooses anything"
+        )
+        return f"trained without labels, {told}; as many clusters as classes; spread over training seeds"
     return PROTOCOLS[group[1]].about

@@ -184,7 +184,7 @@ def record(done: Run | NodeRun) -> dict[str, Any]:
                 "epoch": line["epoch"],
                 "seconds": elapsed,
                 "terms": line["terms"],
-                **{k: held_out[k] for k in ("recall@20", "ndcg@20", "ma_f1", "mi_f1") if k in held_out},
+                **{k: held_out[k] for k in ("recall@20", "ndcg@20", "ma_f1", "mi_f1", "acc", "nmi") if k in held_out},
             }
         )
     keys = ("seed", "epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds")
@@ -230,7 +230,7 @@ def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return {
         key: {"mean": float(np.mean([t[key] for t in tests])), "std": float(np.std([t[key] for t in tests], ddof=len(tests) > 1))}
         for key in tests[0]
-        if key.partition("@")[0] in ("recall", "ndcg", "ma_f1", "mi_f1", "auc", "nmi", "ari")
+        if key.partition("@")[0] in ("recall", "ndcg", "ma_f1", "mi_f1", "auc", "nmi", "ari", "acc", "f1")
     }
 
 

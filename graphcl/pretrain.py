@@ -144,10 +144,9 @@ def train(
     made = load_graph(kind, data)
     for rate, split in made.splits.items():
         check_split(f"{made.name}, label rate {rate}", split, made.labels)
-    if published and not bool((made.labels >= 0).any()):
-        raise ValueError(
-            f"{made.name} has no labels, and as-published takes the maximum over epochs against them; use protocol valid"
-        )
+    if published and len(made.labels[made.labels >= 0].unique()) < 2:
+        told = "has no labels of two classes, and as-published takes the maximum over epochs against them; use protocol valid"
+        raise ValueError(f"{made.name} {told}")
     key = preset or (f"{kind}/{made.name}" if made.citation else None)
     chosen, sources = configure(
         module, {"preset": vars(module).get("PRESETS", {}).get(key, {}), "config": config or {}, "set": changes}
@@ -303,10 +302,11 @@ def _chosen(phase: Phase, config: Any) -> Phase:
     return phase
 
 
+@torch.no_grad()
 def own_clusters(phase: Phase) -> Tensor | None:  # [N] int64
     """Those of a model that has ``clusters(inputs)``; None of one that has not."""
-    found = getattr(phase.model, "clusters", None)
-    return found(phase.inputs).cpu() if callable(found) else None
+    found = getattr(type(phase.model), "clusters", None)  # of the class, for a parameter may have the name
+    return None if found is None else found(phase.model, phase.inputs).cpu()
 
 
 def assigned(phase: Phase, data: NodeGraph, seed: int) -> Tensor:  # [N] int64

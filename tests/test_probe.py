@@ -10,7 +10,8 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score, roc_auc_score
 
-from graphcl.probe import cluster_probe, f1, label_probe
+from graphcl.graph import Graph
+from graphcl.probe import cluster_probe, clustering, f1, label_probe, modularity
 
 HETERO = Path(os.environ.get("GRAPHCL_DATA", "")) / "hetero"
 

@@ -209,6 +209,26 @@ def test_the_floor_is_in_every_table_of_the_readme():
     assert table.headline([made_row()]) == ""
 
 
+@pytest.mark.parametrize(
+    ("protocol", "selected_on", "told"),
+    [("valid", None, "no label chooses"), ("as-published", "test", "MAXIMUM OVER EPOCHS AGAINST THE LABELS")],
+)
+def test_clusters_have_columns_of_their_own(protocol, selected_on, told):
+    metrics = {"acc": 0.8, "nmi": 0.5, "ari": 0.6, "f1": 0.7}
+    each = {**seed(0, 0, 0, best=None, epochs=0, selected_on=selected_on), "metrics": {"test": metrics}}
+    row = made_row(recipe="svd_kmeans", data="attributed/toy", protocol=protocol, asked=1)
+    row = dataclasses.replace(
+        row,
+        result={"seeds": [each], "versions": {}, "summary": {key: {"mean": value, "std": 0.0} for key, value in metrics.items()}},
+    )
+    assert table.heads("attributed/toy")[4:8] == ["ACC", "NMI", "ARI", "F1"]
+    assert table.cells(row)[4:8] == ["0.8000", "0.5000", "0.6000", "0.7000"]
+    assert (row.kind, row.main) == ("floor", 0.8)
+    assert told in table.headline([row])
+    points = [["svd_kmeans", "floor", [[2.0, 0.8]]]] if protocol == "as-published" else []  # without labels there is no curve
+    assert plots.shown([row]) == {"bars": [["svd_kmeans", "floor", 0.8, None, None]], "curves": points}
+
+
 def test_rows_come_from_the_files(tmp_path):
     """Also where a result is missing or a split stands beside the data set's own; other files in results/ are no rows."""
     for folder in ("configs", "results"):

@@ -17,9 +17,9 @@ RECIPES: dict[str, str] = {
     "svd_hops": "graphcl.recipes.svd_hops",
     "pamc": "graphcl.recipes.pamc",
     "scgc": "graphcl.recipes.scgc",
-    "svd_kmeans": "graphcl.recipes.svd_kmeans",
     "popular": "graphcl.recipes.popular",
     "itemknn": "graphcl.recipes.itemknn",
     "ease": "graphcl.recipes.ease",
     "gfcf": "graphcl.recipes.gfcf",
+    "svd_kmeans": "graphcl.recipes.svd_kmeans",
 }

@@ -1,6 +1,9 @@
 """The floor on attributed graphs: a truncated SVD of the features, smoothed along the edges; k-means does the rest. Nothing is learned.
 
-Rows of the features sum to 1; ``num_hops`` times ``D^-1/2 (A + I) D^-1/2``, the degrees counting the loops; rows of unit length.
+Rows of the features have length 1; ``num_hops`` times ``D^-1/2 (A + I) D^-1/2``, the degrees counting the loops; rows of length 1 again.
+The defaults are those whose mean of ACC, NMI and ARI over seven graphs was best, of 2 to 8 hops, three scalings of the features, and
+embeddings with and without unit rows: 57.4 with 3 hops, 56.9 with 4 or 2, at most 40 without unit rows. So they have seen labels, though
+no graph has a setting of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from torch import Tensor
 from graphcl.data.attributed import AttributedData
 from graphcl.ops import Sparse, truncated_svd, unit_rows
 from graphcl.perturb.metapath import convolution
-from graphcl.recipes.metapaths import sum_to_one
 
 KIND = "attributed"
 
@@ -23,7 +25,7 @@ KIND = "attributed"
 @dataclass(frozen=True)
 class Config:
     dim: int = 64
-    num_hops: int = 4
+    num_hops: int = 3
     unit: bool = True  # rows of the embedding have length 1
     probe_learning_rate: float = 0.05
     probe_weight_decay: float = 0.0
@@ -37,9 +39,11 @@ def embed(config: Config, data: AttributedData, *, rng: torch.Generator) -> Tens
     for name, least in (("dim", 1), ("num_hops", 0)):
         if getattr(config, name) < least:
             raise ValueError(f"{name} must be {least} or more, got {getattr(config, name)}")
-    table = sum_to_one(data.x)
-    matrix = table if isinstance(table, sparse.csr_matrix) else sparse.csr_matrix(table.numpy())
-    found = truncated_svd(Sparse.from_scipy(matrix), min(config.dim, min(matrix.shape) - 1))
+    x = data.x if isinstance(data.x, sparse.csr_matrix) else sparse.csr_matrix(data.x.numpy())
+    lengths = np.sqrt(np.asarray(x.multiply(x).sum(axis=1), dtype=np.float64).ravel())
+    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    scaled = (sparse.diags(scale) @ x).tocsr().astype(np.float32)
+    found = truncated_svd(Sparse.from_scipy(scaled), min(config.dim, min(x.shape) - 1))
     h = found.u * found.s
     hop = convolution(data.graph.adj.to_scipy() + sparse.eye(data.graph.num_nodes, dtype=np.float32, format="csr"))
     for _ in range(config.num_hops):

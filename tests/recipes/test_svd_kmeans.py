@@ -20,7 +20,7 @@ def test_the_embedding_is_the_formula(unit, dense):
     x, adj = data.x.toarray().astype(np.float64), data.graph.adj.to_scipy().toarray() + np.eye(48)
     if dense:
         data = dataclasses.replace(data, x=torch.from_numpy(data.x.toarray()))
-    u, s, _ = np.linalg.svd(x / x.sum(1, keepdims=True), full_matrices=False)
+    u, s, _ = np.linalg.svd(x / np.linalg.norm(x, axis=1, keepdims=True), full_matrices=False)
     h = u[:, :5] * s[:5]
     hop = adj / np.sqrt(np.outer(adj.sum(1), adj.sum(1)))
     for _ in range(3):
@@ -38,6 +38,9 @@ def test_it_finds_the_planted_classes():
 def test_few_columns_and_bad_settings():
     data = planted_attributed()
     assert svd_kmeans.embed(Config(dim=500), data, rng=torch.Generator()).shape == (48, 29)
-    for settings, says in (({"num_hops": -1}, "num_hops must be 0 or more, got -1"), ({"dim": 0}, "dim must be 1 or more, got 0")):
+    for settings, says in (
+        ({"num_hops": -1}, "num_hops must be 0 or more, got -1"),
+        ({"dim": 0}, "dim must be 1 or more, got 0"),
+    ):
         with pytest.raises(ValueError, match=says):
             svd_kmeans.embed(Config(**settings), data, rng=torch.Generator())
