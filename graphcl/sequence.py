@@ -67,11 +67,15 @@ class Sequences:
 
     def histories(self, users: Tensor, max_length: int | None = None) -> tuple[Tensor, Tensor]:  # [B] -> [B, T], [B]
         """Items of these users and how many; of long histories the last ``max_length``."""
-        lengths = self.lengths[users].clamp(max=max_length)
+        lengths = _at_most(max_length, self.lengths[users])
         return padded(self.items, self.pointers[users + 1], lengths, self.num_items), lengths
 
     def to(self, device: torch.device | str) -> Sequences:
         return replace(self, items=self.items.to(device), pointers=self.pointers.to(device))
+
+
+def _at_most(max_length: int | None, lengths: Tensor) -> Tensor:
+    return lengths if max_length is None else lengths.clamp(max=max_length)
 
 
 def _pointers(counts: Tensor) -> Tensor:  # [U] -> [U + 1]
@@ -99,7 +103,7 @@ class NextItems:
 
     def histories(self, rows: Tensor, max_length: int | None = None) -> tuple[Tensor, Tensor]:  # [B] -> [B, T], [B]
         """What stands before targets ``rows`` and how much it is; of long histories the last ``max_length``."""
-        lengths = self.lengths[rows].clamp(max=max_length)
+        lengths = _at_most(max_length, self.lengths[rows])
         return padded(self.log.items, self.places[rows], lengths, self.log.num_items), lengths
 
 

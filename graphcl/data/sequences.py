@@ -156,7 +156,9 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
         path = Path(source)
         files = registry.split_files_in(path) if path.is_dir() else {"log": path}
         if "log" not in files:
-            raise ValueError(f"{path}: {' and '.join(p.name for p in files.values())} come already split; sequences need a whole log")
+            raise ValueError(
+                f"{path}: {' and '.join(p.name for p in files.values())} come already split; sequences need a whole log"
+            )
         return split_sequences(read_interactions(files["log"], **options), **splitting)
     if config.format in NODE_FORMATS or "log" not in config.files:
         held = "a graph of labelled nodes" if config.format in NODE_FORMATS else "already split"

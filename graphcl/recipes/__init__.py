@@ -19,4 +19,6 @@ RECIPES: dict[str, str] = {
     "itemknn": "graphcl.recipes.itemknn",
     "ease": "graphcl.recipes.ease",
     "gfcf": "graphcl.recipes.gfcf",
+    "popular_items": "graphcl.recipes.popular_items",
+    "own_history": "graphcl.recipes.own_history",
 }
