@@ -82,10 +82,6 @@ class NodeRun:
         return probed(tensors["embedding"], tensors["labels"], splits, self.config["settings"], self.config["seed"])
 
 
-def is_node_run(path: Path) -> bool:
-    return (path / "config.json").exists() and rundir.read_json(path / "config.json").get("kind") == "hetero"
-
-
 def train(
     recipe: str,
     data: str | Path | NodeData,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphcl.metrics import RANKS, rank_metrics
+from graphcl.metrics import MASKED, RANKS, rank_metrics
 from graphcl.sequence import NextItems
 
 TILE_CPU, TILE_DEVICE = 2**22, 2**28  # scores of a block; on the CPU 16 MB, as in `graphcl.rank`
@@ -114,10 +114,10 @@ def evaluate_next(
     users, owner = np.unique(held_out.users.numpy(), return_inverse=True)
     counts = np.bincount(owner)
     per_user: dict[str, np.ndarray] = {}
-    means = []
-    for ranks, ending in ((kept, ""), (masked, "/masked")):
+    for ranks, ending in ((kept, ""), (masked, f"/{MASKED}")):
         found = {"rank": ranks, **rank_metrics(ranks, ks, RANKS)}
-        each = {key: np.bincount(owner, weights=values) / counts for key, values in found.items()}
-        means.append({key: float(values.mean()) for key, values in each.items() if key != "rank"})
-        per_user |= {f"{key}{ending}": values for key, values in each.items()}
-    return NextReport(*means, users, per_user)
+        per_user |= {f"{key}{ending}": np.bincount(owner, weights=values) / counts for key, values in found.items()}
+    means = {key: float(values.mean()) for key, values in per_user.items() if "@" in key}
+    keep = {key: value for key, value in means.items() if not key.endswith(MASKED)}
+    mask = {key.removesuffix(f"/{MASKED}"): value for key, value in means.items() if key not in keep}
+    return NextReport(keep, mask, users, per_user)

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from graphcl.contracts import Batches
 from graphcl.sequence import SequenceBatch, Sequences, padded
 
 POOL = 16
 
 
-def user_rows(train: Sequences, max_length: int, targets_per_batch: int, rng: torch.Generator) -> Iterator[SequenceBatch]:
-    """One epoch: a row for each user, and at every position the next item is a target, so that every item but a user's first is one.
+def user_rows(train: Sequences, max_length: int, targets_per_batch: int) -> Batches:
+    """Epochs with a row for each user, where at every position the next item is a target: every item but a user's first is one.
 
     Batches hold about ``targets_per_batch`` targets, all about as many. A history with more than ``max_length`` targets is cut from
     its end into rows of so many (the oldest may be shorter): no target is lost, but those early in a row see only what stands in it.
@@ -32,16 +33,20 @@ def user_rows(train: Sequences, max_length: int, targets_per_batch: int, rng: to
     later = (torch.arange(len(users)) - (rows.cumsum(0) - rows)[users]) * max_length  # targets of the user in rows after this one
     lengths = (wanted[users] - later).clamp(max=max_length)
     stops = train.pointers[users + 1] - 1 - later
-    for some in _batches(lengths, lengths, targets_per_batch, rng):
-        size, stop = lengths[some], stops[some]
-        items = padded(train.items, stop, size, train.num_items)
-        inside = torch.arange(items.shape[1]) < size[:, None]
-        targets = padded(train.items, stop + 1, size, train.num_items)[inside]
-        yield SequenceBatch(items, size, inside.flatten().nonzero()[:, 0], targets, users[some])
+
+    def epoch(rng: torch.Generator) -> Iterator[SequenceBatch]:
+        for some in _batches(lengths, lengths, targets_per_batch, rng):
+            size, stop = lengths[some], stops[some]
+            items = padded(train.items, stop, size, train.num_items)
+            inside = torch.arange(items.shape[1]) < size[:, None]
+            targets = padded(train.items, stop + 1, size, train.num_items)[inside]
+            yield SequenceBatch(items, size, inside.flatten().nonzero()[:, 0], targets, users[some])
+
+    return epoch
 
 
-def prefix_rows(train: Sequences, max_length: int, batch_size: int, rng: torch.Generator) -> Iterator[SequenceBatch]:
-    """One epoch: a row for every item but a user's first, which is the target at the end of the ``max_length`` items before it.
+def prefix_rows(train: Sequences, max_length: int, batch_size: int) -> Batches:
+    """Epochs with a row for every item but a user's first: it is the one target, after the ``max_length`` items before it.
 
     Batches hold about ``batch_size`` rows, all about as many.
 
@@ -53,11 +58,15 @@ def prefix_rows(train: Sequences, max_length: int, batch_size: int, rng: torch.G
     before = torch.arange(len(owners)) - train.pointers[owners]
     stops = before.nonzero()[:, 0]
     lengths = before[stops].clamp(max=max_length)
-    for some in _batches(lengths, torch.ones_like(lengths), batch_size, rng):
-        size, stop = lengths[some], stops[some]
-        items = padded(train.items, stop, size, train.num_items)
-        places = torch.arange(len(some)) * items.shape[1] + size - 1
-        yield SequenceBatch(items, size, places, train.items[stop], owners[stop])
+
+    def epoch(rng: torch.Generator) -> Iterator[SequenceBatch]:
+        for some in _batches(lengths, torch.ones_like(lengths), batch_size, rng):
+            size, stop = lengths[some], stops[some]
+            items = padded(train.items, stop, size, train.num_items)
+            places = torch.arange(len(some)) * items.shape[1] + size - 1
+            yield SequenceBatch(items, size, places, train.items[stop], owners[stop])
+
+    return epoch
 
 
 def _check(train: Sequences, **sizes: int) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -168,9 +167,9 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
         raise ValueError(f"{config.full_name} is registered with its format; {', '.join(wrong)} cannot be set for it")
     paths = registry.locate(config)
     registry.check_sums(config, paths)
-    log = read_interactions(paths["log"], format=config.format, **config.columns, name=config.full_name)
+    (log,) = registry.read_parts(config.full_name, {"log": paths["log"]}, {"format": config.format, **config.columns}).values()
     registry.check_counts(config, {"log": len(log)}, ("log",))
-    own = {key: config.split[key] for key in ("min_rating", "k_core") if key in config.split}
+    own: dict[str, Any] = {key: config.split[key] for key in ("min_rating", "k_core") if key in config.split}
     log = _filtered(log, {**own, **options})
     if not options:
         registry.check_counts(config, {"users": log.num_users, "items": log.num_items}, ("users", "items"))

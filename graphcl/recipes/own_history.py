@@ -1,4 +1,4 @@
-"""Your own last items: the distinct items of the history, the most recent first, then all others by popularity.
+"""Your own last items: the distinct items of the history, the most recent first, then all others, by popularity or none before another.
 
 The floor where people come back to what they had. With seen items masked it is ``popular_items``.
 """
@@ -6,6 +6,7 @@ The floor where people come back to what they had. With seen items masked it is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ KIND = "sequential"
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    others: Literal["popular", "none"] = "popular"  # "none": all others tie, and ties rank last
 
 
 PRESETS: dict[str, dict] = {}
@@ -43,7 +44,8 @@ class OwnHistory:
 
 
 def build(config: Config, data: Sequences, *, rng: torch.Generator | None = None) -> OwnHistory:
-    return OwnHistory(counted(data))
+    counts = counted(data)
+    return OwnHistory(counts if config.others == "popular" else torch.zeros_like(counts))
 
 
 def restore(config: Config, data: Sequences, state: dict[str, Tensor]) -> OwnHistory:
