@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from graphcl.bench import FLOOR
+from graphcl.bench import FLOOR, SEQUENCE_FLOOR
 from graphcl.data.protocol import PROTOCOLS
+from graphcl.metrics import MASKED
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOSEN = {"valid": "validation", "test": "TEST, as papers do", "loss": "training loss", None: "no epochs"}
@@ -27,10 +28,14 @@ class Kind:
 
 RANKINGS = Kind({"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}, "ndcg@20", "ndcg@20")
 PROBES = Kind({f"ma_f1@{rate}": f"Ma-F1, {rate} labels a class" for rate in (20, 40, 60)}, "ma_f1@20", "ma_f1")
+_NEXT = {f"{name}@{k}": f"{name.upper()}@{k}" for k in (10, 20) for name in ("hr", "ndcg")}
+SEQUENCES = Kind(
+    {**_NEXT, **{f"{key}/{MASKED}": f"{name}, seen masked" for key, name in _NEXT.items()}}, "ndcg@10", "ndcg@10"
+)  # without a word: seen items are kept in the ranking
 
 
 def kind_of(data: str) -> Kind:
-    return PROBES if data.startswith("hetero/") else RANKINGS
+    return {"hetero": PROBES, "sequential": SEQUENCES}.get(data.partition("/")[0], RANKINGS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ class Row:
     @property
     def kind(self) -> str:
         """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
-        return "floor" if self.recipe in (*FLOOR, "svd_hops") else "peer" if self.config.get("peer") else "trained"
+        return (
+            "floor" if self.recipe in (*FLOOR, *SEQUENCE_FLOOR, "svd_hops") else "peer" if self.config.get("peer") else "trained"
+        )
 
     @property
     def shows(self) -> Kind:
@@ -140,4 +147,6 @@ def title(group: tuple[str, str, str]) -> str:
 def about(group: tuple[str, str, str]) -> str:
     if kind_of(group[0]) is PROBES:
         return "trained without labels; logistic regressions on the frozen embedding, 50 a label rate; spread over training seeds"
+    if kind_of(group[0]) is SEQUENCES:
+        return "each user's last item among all items, from all before it; select on the last but one. A tie counts against the target"
     return PROTOCOLS[group[1]].about

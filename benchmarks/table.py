@@ -23,7 +23,9 @@ def heads(data: str) -> list[str]:
 
 def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
     """A row of a table; ``folder`` is where the text that holds it finds the results."""
-    published = " / ".join(f"{row.published[key]:.4f}" for key in row.shows.metrics if key in row.published)
+    given = [key for key in row.shows.metrics if key in row.published]
+    named = len(given) < len(row.shows.metrics)  # else they stand in the order of the columns
+    published = " / ".join((f"{row.shows.metrics[key]} " if named else "") + f"{row.published[key]:.4f}" for key in given)
     if source and published:
         published += f" ({row.published['source']})"
     said = [row.config["data"], row.config["protocol"]]

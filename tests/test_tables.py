@@ -135,10 +135,10 @@ def test_the_table_of_cards():
     aim = made_row(seed(0, 0.3, 0.6), asked=1, name="aim", reach={"ndcg@20": 0.55, "source": "above another"})
     made = cards.cards([made_row(seed(0, 0.24, 0.49), published=PUBLISHED), made_row(name="later", published=PUBLISHED), aim])
     lines = cards.page(made).split("\n\n")[1].splitlines()[2:]
-    told = "| ml-1m | valid | `lightgcn` | 0.2500 / 0.5000 | 0.2462 / 0.4925 |"
+    told = "| ml-1m | valid | `lightgcn` | Recall@20 / NDCG@20 | 0.2500 / 0.5000 | 0.2462 / 0.4925 |"
     assert lines[0] == f"{told} 0.2400 / 0.4900 | 96.0% / 98.0% | 1 of 3 | **short** | {SOURCE} |"
     assert lines[1] == f"{told} not measured yet |  | 0 of 3 |  | {SOURCE} |"
-    assert lines[2] == "| ml-1m | valid | `lightgcn` | none | 0.5500 | 0.6000 |  | 1 | pass | above another |"
+    assert lines[2] == "| ml-1m | valid | `lightgcn` | NDCG@20 | none | 0.5500 | 0.6000 |  | 1 | pass | above another |"
 
 
 @pytest.mark.parametrize(
