@@ -30,8 +30,8 @@ RANKINGS = Kind({"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}, "ndcg@20", "nd
 PROBES = Kind({f"ma_f1@{rate}": f"Ma-F1, {rate} labels a class" for rate in (20, 40, 60)}, "ma_f1@20", "ma_f1")
 _NEXT = {f"{name}@{k}": f"{name.upper()}@{k}" for k in (10, 20) for name in ("hr", "ndcg")}
 SEQUENCES = Kind(
-    {**_NEXT, **{f"{key}/{MASKED}": f"{name}, seen masked" for key, name in _NEXT.items()}}, "ndcg@10", "ndcg@10"
-)  # without a word: seen items are kept in the ranking
+    {**_NEXT, **{f"{key}/{MASKED}": f"{name} masked" for key, name in _NEXT.items()}}, "ndcg@10", "ndcg@10"
+)  # without a word seen items are kept in the ranking
 
 
 def kind_of(data: str) -> Kind:
@@ -54,6 +54,12 @@ class Row:
     @property
     def recipe(self) -> str:
         return self.config["recipe"]
+
+    @property
+    def label(self) -> str:
+        """The recipe; of the floor with the settings that are not its own, for nothing else tells such rows apart."""
+        changed = [f"{key}={value}" for key, value in self.config["settings"].items()] if self.kind == "floor" else []
+        return " ".join([self.recipe, *changed])
 
     @property
     def kind(self) -> str:
@@ -148,5 +154,7 @@ def about(group: tuple[str, str, str]) -> str:
     if kind_of(group[0]) is PROBES:
         return "trained without labels; logistic regressions on the frozen embedding, 50 a label rate; spread over training seeds"
     if kind_of(group[0]) is SEQUENCES:
-        return "each user's last item among all items, from all before it; select on the last but one. A tie counts against the target"
+        return (
+            "each user's last item among all items, from all before it; select on the last but one; ties count against the target"
+        )
     return PROTOCOLS[group[1]].about
