@@ -319,4 +319,4 @@ def test_without_optuna_the_extra_is_named(made, monkeypatch):
 def test_recipes_of_other_kinds_are_refused():
     for recipe, kind in (("own_history", "sequential"), ("meow", "hetero")):
         with pytest.raises(ValueError, match=f"{recipe} is for {kind} data"):
-            tune(recipe, trials=1)
+            tune.tune(recipe, trials=1)
