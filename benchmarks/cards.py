@@ -75,13 +75,25 @@ def unexplained(made: list[Card]) -> list[str]:
 
 def page(made: list[Card]) -> str:
     """The table of cards, and below it why some are short."""
-    heads = ["data", "protocol", "recipe", "published", "to reach", "ours", "ours / published", "seeds", "verdict", "source"]
+    heads = [
+        "data",
+        "protocol",
+        "recipe",
+        "metrics",
+        "published",
+        "to reach",
+        "ours",
+        "ours / published",
+        "seeds",
+        "verdict",
+        "source",
+    ]
     lines = []
     for card in made:
         row, keys = card.row, list(card.reach)
         lines.append(
             [
-                row.config["data"], row.config["protocol"], f"`{row.recipe}`",
+                row.config["data"], row.config["protocol"], f"`{row.recipe}`", " / ".join(row.shows.metrics[key] for key in keys),
                 " / ".join(f"{value:.4f}" for value in card.published.values()) or "none",
                 " / ".join(f"{value:.4f}" for value in card.reach.values()),
                 " / ".join(row.figure(key) for key in keys) if row.seeds else "not measured yet",
@@ -91,6 +103,6 @@ def page(made: list[Card]) -> str:
         )  # fmt: skip
     short = [card for card in made if card.verdict == "short"]
     count = sum(card.verdict == "pass" for card in made)
-    said = f"{count} of {count + len(short)} measured reach what they should. Recall@20 / NDCG@20, mean and spread over seeds."
+    said = f"{count} of {count + len(short)} measured reach what they should. Mean and spread over seeds."
     reasons = "\n".join(f"- {card.row.name}: {card.why}" for card in short)
     return "\n\n".join(part for part in (said, table(heads, lines), f"Why some are short:\n\n{reasons}" if short else "") if part)

@@ -29,7 +29,7 @@ def shown(members: list[Row]) -> dict[str, Any]:
     for row in members:
         if not row.seeds:
             continue
-        label = row.recipe + ("" if row.told_seeds.isdigit() else f" ({row.told_seeds} seeds)")
+        label = row.label + ("" if row.told_seeds.isdigit() else f" ({row.told_seeds} seeds)")
         bars.append([label, row.kind, rounded(row.main), rounded(row.spread(row.shows.main)), row.published.get(row.shows.main)])
         curves += [[row.recipe, row.kind, points] for points in (curve(seed, row) for seed in row.seeds) if points]
     return {"bars": bars, "curves": curves}

@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from graphcl.bench import FLOOR
+from graphcl.bench import FLOOR, SEQUENCE_FLOOR
 from graphcl.data.protocol import PROTOCOLS
+from graphcl.metrics import MASKED
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOSEN = {
@@ -34,7 +35,11 @@ class Kind:
 RANKINGS = Kind({"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}, "ndcg@20", "ndcg@20")
 PROBES = Kind({f"ma_f1@{rate}": f"Ma-F1, {rate} labels a class" for rate in (20, 40, 60)}, "ma_f1@20", "ma_f1")
 CLUSTERS = Kind({"acc": "ACC", "nmi": "NMI", "ari": "ARI", "f1": "F1"}, "acc", "acc")
-KINDS = {"hetero": PROBES, "attributed": CLUSTERS}
+_NEXT = {f"{name}@{k}": f"{name.upper()}@{k}" for k in (10, 20) for name in ("hr", "ndcg")}
+SEQUENCES = Kind(
+    {**_NEXT, **{f"{key}/{MASKED}": f"{name} masked" for key, name in _NEXT.items()}}, "ndcg@10", "ndcg@10"
+)  # without a word seen items are kept in the ranking
+KINDS = {"hetero": PROBES, "attributed": CLUSTERS, "sequential": SEQUENCES}
 
 
 def kind_of(data: str) -> Kind:
@@ -59,9 +64,16 @@ class Row:
         return self.config["recipe"]
 
     @property
+    def label(self) -> str:
+        """The recipe; of the floor with the settings that are not its own, for nothing else tells such rows apart."""
+        changed = [f"{key}={value}" for key, value in self.config["settings"].items()] if self.kind == "floor" else []
+        return " ".join([self.recipe, *changed])
+
+    @property
     def kind(self) -> str:
         """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
-        return "floor" if self.recipe in (*FLOOR, "svd_hops", "svd_kmeans") else "peer" if self.config.get("peer") else "trained"
+        floor = (*FLOOR, *SEQUENCE_FLOOR, "svd_hops", "svd_kmeans")
+        return "floor" if self.recipe in floor else "peer" if self.config.get("peer") else "trained"
 
     @property
     def shows(self) -> Kind:
@@ -155,4 +167,8 @@ def about(group: tuple[str, str, str]) -> str:
             else "no label chooses anything"
         )
         return f"trained without labels, {told}; as many clusters as classes; spread over training seeds"
+    if kind_of(group[0]) is SEQUENCES:
+        return (
+            "each user's last item among all items, from all before it; select on the last but one; ties count against the target"
+        )
     return PROTOCOLS[group[1]].about

@@ -13,6 +13,7 @@ from benchmarks import cards, plots, report
 from benchmarks.report import filled, table
 from benchmarks.rows import ROOT, Row, about, groups, kind_of, rows, title
 from graphcl.data.protocol import PROTOCOLS
+from graphcl.metrics import MASKED
 
 
 def heads(data: str) -> list[str]:
@@ -23,7 +24,9 @@ def heads(data: str) -> list[str]:
 
 def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
     """A row of a table; ``folder`` is where the text that holds it finds the results."""
-    published = " / ".join(f"{row.published[key]:.4f}" for key in row.shows.metrics if key in row.published)
+    given = [key for key in row.shows.metrics if key in row.published]
+    named = len(given) < len(row.shows.metrics)  # else they stand in the order of the columns
+    published = " / ".join((f"{row.shows.metrics[key]} " if named else "") + f"{row.published[key]:.4f}" for key in given)
     if source and published:
         published += f" ({row.published['source']})"
     said = [row.config["data"], row.config["protocol"]]
@@ -40,7 +43,7 @@ def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
             "",
             "",
         ]
-    linked = f"[`{row.recipe}`]({folder}results/{row.name}.json)"
+    linked = f"[`{row.label}`]({folder}results/{row.name}.json)"
     return [
         *said, row.chosen_on, linked, *(row.figure(key) for key in row.shows.metrics), published,
         row.told_seeds, row.epochs, f"{row.minutes:.1f}", row.threads,
@@ -57,7 +60,8 @@ def headline(found: list[Row]) -> str:
         floor = [row for row in measured if row.kind == "floor"]
         kept = [row for row in measured if row.kind != "floor" or row is floor[0]]
         below = ", ".join(
-            f"`{row.recipe}` {' / '.join(f'{row.mean(key):.4f}' for key in row.shows.metrics)}" for row in floor[1:]
+            f"`{row.label}` {' / '.join(f'{row.mean(key):.4f}' for key in row.shows.metrics if MASKED not in key)}"
+            for row in floor[1:]
         )
         told = f"**{title(group)}**: {about(group)}."
         if floor:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from graphcl.run import Run as Run
     from graphcl.runs import load as load
     from graphcl.runs import train as train
+    from graphcl.sequence import Sequences as Sequences
+    from graphcl.sequence_run import SequenceRun as SequenceRun
 
 __version__ = "0.1.0"
 
@@ -31,6 +33,8 @@ _HOMES = {
     "Interactions": "graphcl.interactions",
     "NodeRun": "graphcl.pretrain",
     "Run": "graphcl.run",
+    "SequenceRun": "graphcl.sequence_run",
+    "Sequences": "graphcl.sequence",
     "bipartite": "graphcl.graph",
     "load": "graphcl.runs",
     "load_attributed": "graphcl.data.attributed",

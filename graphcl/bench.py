@@ -16,17 +16,21 @@ from typing import Any
 import numpy as np
 
 from graphcl import phase as phases
-from graphcl import rundir, runs
+from graphcl import rundir, runs, sequence_run
 from graphcl.data import protocol as protocols
 from graphcl.data.nearest import nearest
+from graphcl.data.sequences import SequenceSplit
 from graphcl.data.split import Split
 from graphcl.interactions import Interactions, Vocabulary
-from graphcl.pretrain import NodeRun
+from graphcl.metrics import MASKED
 from graphcl.recipes.configure import configure, find
 from graphcl.run import Run
+from graphcl.runs import AnyRun
+from graphcl.sequence_run import SequenceRun
 from graphcl.streams import Streams
 
 FLOOR = ("popular", "itemknn", "ease", "gfcf")
+SEQUENCE_FLOOR = ("popular_items", "own_history")
 EASE_GRID = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of l2, for the floor beside a training run
 PROGRAMS = (
     "speed",
@@ -51,6 +55,15 @@ def floor(made: Split, protocol: str, out: Path, *, preset: str | None = None) -
         changes = {"l2": choose(made, "ease", "l2", EASE_GRID)[0]} if name == "ease" and made.valid is not None else {}
         begun = (out / name / "config.json").exists()
         found.append(_recommender(name, made, out=out / name, protocol=protocol, resume=begun, preset=preset, **changes))
+    return found
+
+
+def sequence_floor(made: SequenceSplit, protocol: str, out: Path) -> list[SequenceRun]:
+    """The rules without trained parameters on the same histories. Finished ones are kept."""
+    found = []
+    for name in SEQUENCE_FLOOR:
+        begun = (out / name / "config.json").exists()
+        found.append(sequence_run.train(name, made, out=out / name, protocol=protocol, resume=begun))
     return found
 
 
@@ -168,7 +181,11 @@ def settings_of(config: Mapping[str, Any], kept: Path) -> tuple[dict[str, Any], 
     return settings, found["scores"]
 
 
-def record(done: Run | NodeRun) -> dict[str, Any]:
+CURVES = ("recall@20", "ndcg@20", "ma_f1", "mi_f1", "acc", "nmi")
+SEQUENCE_CURVES = ("hr@10", "ndcg@10")
+
+
+def record(done: AnyRun) -> dict[str, Any]:
     """A seed's result with its curve; ``seconds`` of a point is training so far."""
     log = done.path / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -184,14 +201,14 @@ def record(done: Run | NodeRun) -> dict[str, Any]:
                 "epoch": line["epoch"],
                 "seconds": elapsed,
                 "terms": line["terms"],
-                **{k: held_out[k] for k in ("recall@20", "ndcg@20", "ma_f1", "mi_f1", "acc", "nmi") if k in held_out},
+                **{k: held_out[k] for k in (SEQUENCE_CURVES if "valid_masked" in line else CURVES) if k in held_out},
             }
         )
     keys = ("seed", "epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds")
     return {**{key: done.result[key] for key in keys}, "threads": threads(done), "curve": curve}
 
 
-def threads(done: Run | NodeRun) -> dict[str, int | None]:
+def threads(done: AnyRun) -> dict[str, int | None]:
     """How many a run was trained with; None where it did not keep the number."""
     versions = rundir.read_json(done.path / "versions.json")
     return {"torch": versions.get("threads"), "numba": versions.get("numba_threads")}
@@ -200,7 +217,7 @@ def threads(done: Run | NodeRun) -> dict[str, int | None]:
 STAMP = ("commit", "date", "versions", "hardware", "peak_memory_gb")
 
 
-def measured(done: Run | NodeRun) -> dict[str, Any]:
+def measured(done: AnyRun) -> dict[str, Any]:
     """What a result that was just measured depends on; one whose seeds had all finished before keeps what it was measured with."""
     versions = rundir.read_json(done.path / "versions.json")
     return stamp(versions, {**hardware(), "threads": threads(done)}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
@@ -226,12 +243,29 @@ def composed(
 
 def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and spread (standard deviation over seeds) of the test metrics."""
-    tests = [seed["metrics"]["test"] for seed in seeds]
+    tests = [tested(seed["metrics"]) for seed in seeds]
+    wanted = (
+        "recall",
+        "ndcg",
+        "ma_f1",
+        "mi_f1",
+        "auc",
+        "acc",
+        "nmi",
+        "ari",
+        "f1",
+        *(("hr",) if "test_masked" in seeds[0]["metrics"] else ()),
+    )
     return {
         key: {"mean": float(np.mean([t[key] for t in tests])), "std": float(np.std([t[key] for t in tests], ddof=len(tests) > 1))}
         for key in tests[0]
-        if key.partition("@")[0] in ("recall", "ndcg", "ma_f1", "mi_f1", "auc", "nmi", "ari", "acc", "f1")
+        if key.partition("@")[0] in wanted
     }
+
+
+def tested(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The test metrics of a result, and under ``KEY/masked`` those with seen items masked, where it has both."""
+    return {**metrics["test"], **{f"{key}/{MASKED}": value for key, value in metrics.get("test_masked", {}).items()}}
 
 
 def commit() -> str:

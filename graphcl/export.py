@@ -12,6 +12,7 @@ from graphcl import rundir
 if TYPE_CHECKING:
     from graphcl.pretrain import NodeEmbeddings
     from graphcl.run import Embeddings
+    from graphcl.sequence_run import ItemEmbeddings
 
 FORMATS = (".npz", ".parquet", ".safetensors")
 
@@ -22,12 +23,12 @@ def check(path: Path) -> None:
         raise ValueError(f"embeddings are written as {', '.join(FORMATS)}, not as {path.name!r}")
 
 
-def write(embeddings: Embeddings | NodeEmbeddings, path: Path) -> None:
+def write(embeddings: Embeddings | NodeEmbeddings | ItemEmbeddings, path: Path) -> None:
     """Raises ValueError for an unknown format.
 
     .npz: arrays user_ids, users, item_ids, items (text ids as fixed-width text, so no pickle). .parquet: columns kind, id (text),
     embedding. .safetensors: tensors users and items; the ids as JSON, under "about" in the metadata. Nodes of a graph: ids and nodes
-    in the place of these.
+    in the place of these; of sequences there are items alone.
     """
     check(path)
     if path.suffix == ".npz":
@@ -52,7 +53,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype == object else values
 
 
-def _frame(embeddings: Embeddings | NodeEmbeddings):
+def _frame(embeddings: Embeddings | NodeEmbeddings | ItemEmbeddings):
     import pandas as pd
 
     parts = [
@@ -62,8 +63,9 @@ def _frame(embeddings: Embeddings | NodeEmbeddings):
     return pd.concat(parts, ignore_index=True)
 
 
-def _kinds(embeddings: Embeddings | NodeEmbeddings) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _kinds(embeddings: Embeddings | NodeEmbeddings | ItemEmbeddings) -> list[tuple[str, np.ndarray, np.ndarray]]:
     found = embeddings._asdict()
     if "nodes" in found:
         return [("node", found["ids"], found["nodes"])]
-    return [("user", found["user_ids"], found["users"]), ("item", found["item_ids"], found["items"])]
+    users = [("user", found["user_ids"], found["users"])] if "users" in found else []
+    return [*users, ("item", found["item_ids"], found["items"])]

@@ -3,7 +3,8 @@
 ``top`` is what a ranking gives, [n, K] item rows, best first, -1 where fewer than K items could be ranked. ``truth`` holds the
 held-out items of the same n users, row by row. Users without held-out items have no defined value: leave them out before.
 
-Keys read ``ndcg@20``, or ``ndcg@20/tail`` for a slice of the items.
+Keys read ``ndcg@20``, ``ndcg@20/tail`` for a slice of the items, or ``ndcg@20/masked`` where a report holds the value with seen items
+masked beside the one with them kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ ACCURACY = ("recall", "ndcg", "precision", "mrr", "hr", "map")
 SLICED = ("recall", "ndcg")
 SLICES = ("head", "tail")
 EXPOSURE = ("coverage", "gini", "novelty", "popularity")
+RANKS = ("hr", "ndcg", "mrr")  # of one item's rank; sequences have them with seen items masked too
+MASKED = "masked"
 KNOWN = (*ACCURACY, *(f"{name}/{part}" for name in SLICED for part in SLICES), *EXPOSURE)
 
 
@@ -43,7 +46,7 @@ def parse(key: str) -> Metric:
     cutoff, slash, part = rest.partition("/")
     if not at or not (cutoff.isascii() and cutoff.isdigit()) or int(cutoff) == 0:
         raise ValueError(f"{key!r} is not a metric: write name@K with K a whole number from 1, such as 'ndcg@20'")
-    check_name(f"{name}{slash}{part}")
+    check_name(name if name in RANKS and part == MASKED else f"{name}{slash}{part}")
     return Metric(name, int(cutoff), part or None)
 
 
@@ -82,6 +85,16 @@ def ranking_metrics(
     if len(sizes) and sizes.min() == 0:
         raise ValueError(f"row {int(sizes.argmin())} of truth is empty: leave out users without held-out items")
     return _from_hits(hits, sizes, ks, names)
+
+
+def rank_metrics(ranks: np.ndarray, ks: Sequence[int], names: Sequence[str] = RANKS) -> dict[str, np.ndarray]:
+    """The same definitions where one item is held out and its rank [n] (from 1) is known: one value for each rank and key.
+
+    ``hr`` (which recall is too) 1 if rank <= k; ``ndcg`` 1 / log2(rank + 1) and ``mrr`` 1 / rank within k, 0 beyond.
+    """
+    ranks = np.asarray(ranks, dtype=np.float64)
+    values = {"hr": np.ones_like(ranks), "ndcg": 1 / np.log2(ranks + 1), "mrr": 1 / ranks}
+    return {f"{name}@{k}": np.where(ranks <= k, values[name], 0.0) for k in ks for name in names}
 
 
 def sliced_metrics(

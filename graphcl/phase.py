@@ -27,6 +27,7 @@ from graphcl.train import fit
 
 CUTOFFS = (10, 20, 40)
 Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
+Assessed = tuple[dict[str, Any], float]
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,27 @@ def run(
     observe: Observer | None = None,
     progress: Ranking | None = None,
 ) -> Phase:
-    """Trains to the end or until patience is spent, then restores the best weights.
+    """`epochs_of` with the epoch chosen by ranking the plan's part for it."""
+    key = check_selection(config.select)
+
+    def assess() -> Assessed:
+        means = select_report(scorer(phase.model, phase.inputs), plan, key, progress).means
+        return {plan.selected_on or "valid": means}, means[key]
+
+    return epochs_of(phase, config, directory, None if plan.select is None else assess, epochs=epochs, name=name, observe=observe)
+
+
+def epochs_of(
+    phase: Phase,
+    config: Any,
+    directory: Path | None,
+    assess: Callable[[], Assessed] | None,  # means by part of the model as it stands, and the score that chooses
+    *,
+    epochs: int,
+    name: str = "",
+    observe: Observer | None = None,
+) -> Phase:
+    """Trains to the end or until patience is spent, then restores the best weights; without ``assess`` those of the last epoch.
 
     A checkpoint and a line of metrics are written after every evaluated epoch, at its end; without ``directory`` nothing is.
     """
@@ -132,7 +153,6 @@ def run(
     if not started.finished:  # else the lines that follow are another phase's
         if directory is not None:
             rundir.keep_lines(log, started.lines)
-        key = check_selection(config.select)
         on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
         for epoch in fit(
             phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams,
@@ -147,18 +167,18 @@ def run(
             if epoch.gaps:
                 line["gaps"] = epoch.gaps
             due = epoch.number % config.evaluate_every == 0 or last
-            if plan.select is not None and due:
+            if assess is not None and due:
                 began = time.perf_counter()
-                means = select_report(scorer(phase.model, phase.inputs), plan, key, progress).means
-                line[plan.selected_on or "valid"] = means
+                means, score = assess()
+                line |= means
                 p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=p.waited + 1)
-                if means[key] > p.best_score:
-                    p = replace(p, best_epoch=epoch.number, best_score=means[key], waited=0)
+                if score > p.best_score:
+                    p = replace(p, best_epoch=epoch.number, best_score=score, waited=0)
                     phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
                 line["best_epoch"] = p.best_epoch
-            if plan.select is None:
+            if assess is None:
                 p = replace(p, best_epoch=epoch.number)
-            stop = last or (plan.select is not None and 0 < config.patience <= p.waited)
+            stop = last or (assess is not None and 0 < config.patience <= p.waited)
             if name:
                 line["phase"] = name.strip("-")
             phase.progress = replace(p, lines=p.lines + due, finished=stop)

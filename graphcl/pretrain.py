@@ -103,10 +103,6 @@ class NodeRun:
         return as_published(found, {key: self.result["metrics"]["test"][key] for key in maxima}) if maxima else found
 
 
-def is_node_run(path: Path) -> bool:
-    return (path / "config.json").exists() and rundir.read_json(path / "config.json").get("kind") in PROTOCOLS
-
-
 def train(
     recipe: str,
     data: Any,

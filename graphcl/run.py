@@ -122,15 +122,16 @@ class Run:
         if histories is not None:
             if users is not None:
                 raise ValueError("give users or histories, not both")
-            names, rows = self._histories(histories)
+            names, owner, items = known_items(histories, self.split.train.item_ids)
+            rows = _pattern_of(owner, items, (len(names), self.split.train.num_items))
             seen = rows if exclude_seen else None
         else:
             ids = self.split.train.user_ids.ids if users is None else list(users)
-            found = np.arange(len(ids)) if users is None else self._rows(self.split.train.user_ids, ids, "user")
+            found = np.arange(len(ids)) if users is None else rows_of(self.split.train.user_ids, ids, "user")
             names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
             seen = self._seen if exclude_seen else None
         items, scores = top_k(self.scorer, rows, min(k, self.scorer.num_items) if k >= 1 else k, seen=seen, progress=progress)
-        return _frame(names, self.split.train.item_ids.ids, items, scores)
+        return ranked_frame(names, self.split.train.item_ids.ids, items, scores)
 
     def similar(self, item: Any, k: int = 20) -> pd.DataFrame:
         """The ``k`` items nearest to one item: columns item, score, rank. By cosine of embeddings, or for a recipe without
@@ -139,7 +140,7 @@ class Run:
         Raises:
             ValueError: an item that is not in the log.
         """
-        row = self._rows(self.split.train.item_ids, [item], "item")
+        row = rows_of(self.split.train.item_ids, [item], "item")
         num_items, learned = self.split.train.num_items, self._restored[2]
         only = sparse.csr_matrix(([1.0], ([0], row)), shape=(1, num_items), dtype=np.float32)
         if learned is not None:
@@ -149,7 +150,7 @@ class Run:
             )
         else:
             items, scores = top_k(self.scorer, only, min(k, num_items - 1), seen=only)
-        return _frame(np.asarray([item], dtype=object), self.split.train.item_ids.ids, items, scores).drop(columns="user")
+        return ranked_frame(np.asarray([item], dtype=object), self.split.train.item_ids.ids, items, scores).drop(columns="user")
 
     def embeddings(self) -> Embeddings:
         """Raises ValueError for a recipe without embeddings (the floor)."""
@@ -167,44 +168,55 @@ class Run:
         dots = self._restored[2]
         return {} if dots is None else geometry.of_pairs(dots.users, dots.items, self.plan.train.matrix)
 
-    @staticmethod
-    def _rows(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
-        rows = vocabulary.rows(ids)
-        if (rows < 0).any():
-            unknown = [ids[i] for i in np.flatnonzero(rows < 0)]
-            shown = ", ".join(repr(i) for i in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-            hint = "; for people who are not in it, give their items as histories (--history)" if what == "user" else ""
-            raise ValueError(f"{len(unknown)} {what}{'s are' if len(unknown) > 1 else ' is'} not in the log: {shown}{hint}")
-        return rows
 
-    def _histories(self, histories: pd.DataFrame | Mapping[Any, Sequence[Any]]) -> tuple[np.ndarray, sparse.csr_matrix]:
-        if isinstance(histories, pd.DataFrame):
-            if histories.shape[1] < 2:
-                raise ValueError("a history needs two columns, user and item")
-            users, items = histories.iloc[:, 0], histories.iloc[:, 1].tolist()
-            if users.isna().any():
-                raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
-            owner, names = pd.factorize(users)
-        else:
-            names = np.fromiter(histories, dtype=object, count=len(histories))
-            owner = np.repeat(np.arange(len(names)), [len(its) for its in histories.values()])
-            items = [i for its in histories.values() for i in its]
-        rows = self.split.train.item_ids.rows(items)
-        known = rows >= 0
-        counts = np.bincount(owner[known], minlength=len(names))
-        if len(names) == 0 or (counts == 0).any():
-            empty = ", ".join(repr(n) for n in np.asarray(names)[counts == 0][:5])
-            raise ValueError(f"a history without any item of the log can't be embedded: {empty or 'no rows given'}")
-        if not known.all():
-            warnings.warn(
-                f"{(~known).sum()} of {len(known)} items of the histories are not in the log; they play no part", stacklevel=3
-            )
-        matrix = sparse.csr_matrix(
-            (np.ones(known.sum(), np.float32), (owner[known], rows[known])), shape=(len(names), len(self.split.train.item_ids))
+def _pattern_of(owner: np.ndarray, rows: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
+    matrix = sparse.csr_matrix((np.ones(len(rows), np.float32), (owner, rows)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def rows_of(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
+    """Raises ValueError naming ids that are not in the log."""
+    rows = vocabulary.rows(ids)
+    if (rows < 0).any():
+        unknown = [ids[i] for i in np.flatnonzero(rows < 0)]
+        shown = ", ".join(repr(i) for i in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        hint = "; for people who are not in it, give their items as histories (--history)" if what == "user" else ""
+        raise ValueError(f"{len(unknown)} {what}{'s are' if len(unknown) > 1 else ' is'} not in the log: {shown}{hint}")
+    return rows
+
+
+def known_items(
+    histories: pd.DataFrame | Mapping[Any, Sequence[Any]], item_ids: Vocabulary
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Names [n] of those whose histories are given, and of every item that the log has whose it is and its row, in the order given.
+
+    Raises:
+        ValueError: no two columns, a row without a user, or a history without any known item.
+    """
+    if isinstance(histories, pd.DataFrame):
+        if histories.shape[1] < 2:
+            raise ValueError("a history needs two columns, user and item")
+        users, items = histories.iloc[:, 0], histories.iloc[:, 1].tolist()
+        if users.isna().any():
+            raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
+        owner, names = pd.factorize(users)
+    else:
+        names = np.fromiter(histories, dtype=object, count=len(histories))
+        owner = np.repeat(np.arange(len(names)), [len(its) for its in histories.values()])
+        items = [i for its in histories.values() for i in its]
+    rows = item_ids.rows(items)
+    known = rows >= 0
+    counts = np.bincount(owner[known], minlength=len(names))
+    if len(names) == 0 or (counts == 0).any():
+        empty = ", ".join(repr(n) for n in np.asarray(names)[counts == 0][:5])
+        raise ValueError(f"a history without any item of the log can't be embedded: {empty or 'no rows given'}")
+    if not known.all():
+        warnings.warn(
+            f"{(~known).sum()} of {len(known)} items of the histories are not in the log; they play no part", stacklevel=3
         )
-        matrix.sum_duplicates()
-        matrix.data[:] = 1
-        return np.asarray(names, dtype=object), matrix
+    return np.asarray(names, dtype=object), owner[known], rows[known]
 
 
 def test_report(scorer: Any, plan: Plan, progress: Progress | None) -> RankReport:
@@ -216,7 +228,7 @@ def test_report(scorer: Any, plan: Plan, progress: Progress | None) -> RankRepor
     return replace(report, means={key: value for key, value in report.means.items() if value == value})
 
 
-def _frame(users: np.ndarray, item_ids: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+def ranked_frame(users: np.ndarray, item_ids: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
     """Rows of a ranking with the caller's ids; places that could not be filled are left out."""
     n, k = items.shape
     kept = items.ravel() >= 0

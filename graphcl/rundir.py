@@ -66,6 +66,12 @@ def read_config(directory: Path) -> Any:
     return config
 
 
+def kind_of(directory: Path) -> str:
+    """The kind of the recipe whose run this is; "general" where nothing says so, or there is no run."""
+    path = directory / "config.json"
+    return read_json(path).get("kind", "general") if path.exists() else "general"
+
+
 def read_result(directory: Path) -> Any:
     """Raises ValueError for a run that has not finished."""
     if not (directory / "result.json").exists():
@@ -93,12 +99,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def write_log(directory: Path, parts: Mapping[str, Interactions]) -> None:
     """The pairs of every part of a split and the ids of its rows, so that a run stands on its own."""
-    import pandas as pd
-
     some = next(iter(parts.values()))
-    for name, vocabulary in (("users", some.user_ids), ("items", some.item_ids)):
-        frame = pd.DataFrame({"id": vocabulary.ids})
-        atomically(directory / f"{name}.parquet", lambda part, frame=frame: frame.to_parquet(part, index=False))  # type: ignore[misc]
+    write_ids(directory, some.user_ids, some.item_ids)
     tensors = {}
     for name, part in parts.items():
         tensors[f"{name}.users"] = torch.from_numpy(np.asarray(part.users, dtype=np.int32))
@@ -106,7 +108,16 @@ def write_log(directory: Path, parts: Mapping[str, Interactions]) -> None:
     write_tensors(directory / "log.safetensors", tensors, {"name": some.name})
 
 
-def read_log(directory: Path) -> dict[str, Interactions]:
+def write_ids(directory: Path, users: Vocabulary, items: Vocabulary) -> None:
+    import pandas as pd
+
+    for name, vocabulary in (("users", users), ("items", items)):
+        frame = pd.DataFrame({"id": vocabulary.ids})
+        atomically(directory / f"{name}.parquet", lambda part, frame=frame: frame.to_parquet(part, index=False))  # type: ignore[misc]
+
+
+def read_ids(directory: Path) -> tuple[Vocabulary, Vocabulary]:
+    """Of users and of items. Raises ValueError where a file is missing."""
     import pandas as pd
 
     def ids_of(name: str) -> Vocabulary:
@@ -116,7 +127,11 @@ def read_log(directory: Path) -> dict[str, Interactions]:
         ids = pd.read_parquet(path)["id"]
         return Vocabulary(ids.to_numpy(dtype=np.int64 if ids.dtype.kind == "i" else object))
 
-    users, items = ids_of("users"), ids_of("items")
+    return ids_of("users"), ids_of("items")
+
+
+def read_log(directory: Path) -> dict[str, Interactions]:
+    users, items = read_ids(directory)
     tensors, about = read_tensors(directory / "log.safetensors")
     names = dict.fromkeys(key.partition(".")[0] for key in sorted(tensors))
     return {

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from graphcl import geometry, pretrain, rundir
+from graphcl import geometry, pretrain, rundir, sequence_run
 from graphcl import phase as phases
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
@@ -27,14 +27,17 @@ from graphcl.rank import DotScorer, Progress
 from graphcl.recipes.configure import configure, find, settings
 from graphcl.recipes.parts import scorer_of
 from graphcl.run import Run, test_report
+from graphcl.sequence_run import SequenceRun
 from graphcl.streams import Streams
 
 Data: TypeAlias = str | Path | pd.DataFrame | Interactions | Split
+AnyRun: TypeAlias = Run | NodeRun | SequenceRun
 
 
-def load(path: str | Path) -> Run | NodeRun:
+def load(path: str | Path) -> AnyRun:
     """A run from its directory. Raises FileNotFoundError or ValueError where there is none, or a broken one."""
-    return NodeRun(path) if pretrain.is_node_run(Path(path)) else Run(path)
+    kind = rundir.kind_of(Path(path))
+    return NodeRun(path) if kind in pretrain.PROTOCOLS else SequenceRun(path) if kind == "sequential" else Run(path)
 
 
 def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Split, str | None]:
@@ -80,7 +83,7 @@ def train(
     progress: Progress | None = None,
     on_start: Callable[[Path], None] | None = None,
     **changes: Any,
-) -> Run | NodeRun:
+) -> AnyRun:
     """Trains, selects, evaluates and writes a run directory.
 
     ``changes`` are settings of the recipe and go over ``config``, which goes over the recipe's preset for the data set.
@@ -96,6 +99,11 @@ def train(
     """
     began = time.perf_counter()
     module = find(recipe)
+    if module.KIND == "sequential":
+        return sequence_run.train(
+            recipe, data, out=out, seed=seed, protocol=protocol, device=device, resume=resume, config=config, options=options,  # type: ignore[arg-type]
+            preset=preset, observe=observe, progress=progress, on_start=on_start, **changes,
+        )  # fmt: skip
     if module.KIND in pretrain.PROTOCOLS:
         refused = {**(options or {}), **({} if protocol in pretrain.PROTOCOLS[module.KIND] else {"protocol": protocol})}
         if refused:

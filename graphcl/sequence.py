@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from graphcl.interactions import Vocabulary
+from graphcl.interactions import Interactions, Vocabulary
+
+
+def in_order(log: Interactions) -> np.ndarray:
+    """The rows of a log by user, then by time; equal times, and rows without a time, in file order. int64 [E]."""
+    return np.lexsort((log.users,) if log.time is None else (log.time, log.users))
+
+
+def padded(items: Tensor, stops: Tensor, lengths: Tensor, fill: int) -> Tensor:  # [E], [B], [B] -> [B, T]
+    """The ``lengths[b]`` items that end before place ``stops[b]``, oldest first, filled on the right to the longest."""
+    column = torch.arange(int(lengths.max()) if len(lengths) else 0, device=items.device)
+    places = (stops - lengths)[:, None] + column
+    return torch.where(column < lengths[:, None], items[places.clamp(max=len(items) - 1)], fill)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +36,13 @@ class Sequences:
     user_ids: Vocabulary
     item_ids: Vocabulary
 
+    @classmethod
+    def from_interactions(cls, log: Interactions) -> Sequences:
+        """Every user's rows by time; equal times, and rows without a time, in file order. Vocabularies stay as they are."""
+        items = torch.from_numpy(log.items[in_order(log)].astype(np.int64))
+        counts = torch.from_numpy(np.bincount(log.users, minlength=log.num_users))
+        return cls(items, _pointers(counts), log.user_ids, log.item_ids)
+
     @property
     def num_users(self) -> int:
         return len(self.pointers) - 1
@@ -35,8 +55,56 @@ class Sequences:
     def lengths(self) -> Tensor:  # [U] int64
         return self.pointers.diff()
 
+    @property
+    def users(self) -> Tensor:  # [E] int64, whose each item is
+        return torch.arange(self.num_users, device=self.pointers.device).repeat_interleave(self.lengths)
+
+    def first(self, lengths: Tensor) -> Sequences:  # [U]
+        """Of every user the first ``lengths[user]`` items."""
+        owners = self.users
+        kept = torch.arange(len(self.items), device=owners.device) - self.pointers[owners] < lengths[owners]
+        return replace(self, items=self.items[kept], pointers=_pointers(lengths))
+
+    def histories(self, users: Tensor, max_length: int | None = None) -> tuple[Tensor, Tensor]:  # [B] -> [B, T], [B]
+        """Items of these users and how many; of long histories the last ``max_length``."""
+        lengths = _at_most(max_length, self.lengths[users])
+        return padded(self.items, self.pointers[users + 1], lengths, self.num_items), lengths
+
     def to(self, device: torch.device | str) -> Sequences:
         return replace(self, items=self.items.to(device), pointers=self.pointers.to(device))
+
+
+def _at_most(max_length: int | None, lengths: Tensor) -> Tensor:
+    return lengths if max_length is None else lengths.clamp(max=max_length)
+
+
+def _pointers(counts: Tensor) -> Tensor:  # [U] -> [U + 1]
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+@dataclass(frozen=True, eq=False)
+class NextItems:
+    """Items to be guessed, each from all that its user had before it, held-out items among it."""
+
+    log: Sequences  # every item
+    users: Tensor  # [n] int64
+    places: Tensor  # [n] int64, where each target stands in ``log.items``
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def targets(self) -> Tensor:  # [n] int64
+        return self.log.items[self.places]
+
+    @property
+    def lengths(self) -> Tensor:  # [n] int64, of the whole histories
+        return self.places - self.log.pointers[self.users]
+
+    def histories(self, rows: Tensor, max_length: int | None = None) -> tuple[Tensor, Tensor]:  # [B] -> [B, T], [B]
+        """What stands before targets ``rows`` and how much it is; of long histories the last ``max_length``."""
+        lengths = _at_most(max_length, self.lengths[rows])
+        return padded(self.log.items, self.places[rows], lengths, self.log.num_items), lengths
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,6 +79,8 @@ def tune(
     if protocols.find(protocol).selects_on != "valid":
         raise ValueError(f"tuning is on validation alone, and protocol {protocol!r} has none; take valid, refit or another")
     module = find(recipe)
+    if module.KIND != "general":
+        raise ValueError(f"tune searches recipes for users and items; {recipe} is for {module.KIND} data")
     if metric is not None:
         metric = phases.check_selection(metric)
         if "select" in fixed:

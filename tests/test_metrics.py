@@ -164,3 +164,22 @@ def test_refusals():
         metrics.sliced_metrics(top, truth, np.ones(4, dtype=bool), "head", (5,))
     with pytest.raises(ValueError, match="share"):
         metrics.head_items(np.ones(3), 1.0)
+
+
+def test_metrics_of_ranks_are_those_of_lists():
+    """One held-out item: the list's metrics, and by hand."""
+    ranks = np.array([1, 2, 5, 11])
+    top = np.tile(np.arange(12), (4, 1))
+    truth = sparse.csr_matrix((np.ones(4), (np.arange(4), ranks - 1)), shape=(4, 12))
+    found = metrics.rank_metrics(ranks, (1, 5, 10))
+    for key, values in metrics.ranking_metrics(top, truth, (1, 5, 10), ("hr", "ndcg", "mrr")).items():
+        assert found.pop(key) == pytest.approx(values, rel=1e-12)
+    assert not found
+    assert metrics.rank_metrics([3], (5,), ("ndcg",))["ndcg@5"].tolist() == [0.5]
+
+
+def test_masked_is_a_part_of_what_ranks_give():
+    assert metrics.parse("ndcg@10/masked") == ("ndcg", 10, "masked")
+    assert metrics.parse("hr@5/masked").key == "hr@5/masked"
+    with pytest.raises(ValueError, match="no metric is called 'recall/masked'"):
+        metrics.parse("recall@10/masked")

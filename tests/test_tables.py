@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import cards, plots, report, table
 from benchmarks.rows import Row, groups, rows
+from graphcl import bench
 
 ROOT = Path(__file__).resolve().parents[1]
 AGAIN = "run: python -m benchmarks.table"
@@ -135,10 +136,10 @@ def test_the_table_of_cards():
     aim = made_row(seed(0, 0.3, 0.6), asked=1, name="aim", reach={"ndcg@20": 0.55, "source": "above another"})
     made = cards.cards([made_row(seed(0, 0.24, 0.49), published=PUBLISHED), made_row(name="later", published=PUBLISHED), aim])
     lines = cards.page(made).split("\n\n")[1].splitlines()[2:]
-    told = "| ml-1m | valid | `lightgcn` | 0.2500 / 0.5000 | 0.2462 / 0.4925 |"
+    told = "| ml-1m | valid | `lightgcn` | Recall@20 / NDCG@20 | 0.2500 / 0.5000 | 0.2462 / 0.4925 |"
     assert lines[0] == f"{told} 0.2400 / 0.4900 | 96.0% / 98.0% | 1 of 3 | **short** | {SOURCE} |"
     assert lines[1] == f"{told} not measured yet |  | 0 of 3 |  | {SOURCE} |"
-    assert lines[2] == "| ml-1m | valid | `lightgcn` | none | 0.5500 | 0.6000 |  | 1 | pass | above another |"
+    assert lines[2] == "| ml-1m | valid | `lightgcn` | NDCG@20 | none | 0.5500 | 0.6000 |  | 1 | pass | above another |"
 
 
 @pytest.mark.parametrize(
@@ -310,3 +311,32 @@ def test_one_command_writes_everything_and_clears_what_is_no_more(tmp_path):
     assert "plots/ml-100k-valid.svg" in page
     assert "0 of 0 measured" in page
     assert page.count("Not measured yet in this form.") == 9
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------------
+
+
+def sequence_row(name, settings, kept, masked):
+    metrics = {"test": {f"{n}@{k}": kept for n in ("hr", "ndcg") for k in (10, 20)}, "valid": {"ndcg@10": 0.1}}
+    metrics["test_masked"] = {key: masked for key in metrics["test"]}
+    one = {**seed(0, 0, 0, best=None, epochs=0, selected_on=None), "metrics": metrics}
+    config = {"recipe": "own_history", "data": "sequential/toy", "protocol": "valid", "seeds": [0], "settings": settings}
+    return Row(name, config, {"seeds": [one], "summary": bench.summary([one]), "versions": {"threads": 1}})
+
+
+def test_rows_of_sequences_show_both_rankings_and_the_floors_settings():
+    made = [sequence_row("a", {}, 0.25, 0.125), sequence_row("b", {"others": "none"}, 0.0625, 0.0)]
+    assert made[0].shows.metrics["hr@20/masked"] == "HR@20 masked"
+    told = table.quality(made)
+    assert "| [`own_history`](results/a.json) | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.1250 | 0.1250 | 0.1250 | 0.1250 |" in told
+    assert "| [`own_history others=none`](results/b.json) | 0.0625 |" in told
+    below = "`own_history others=none` 0.0625 / 0.0625 / 0.0625 / 0.0625."
+    assert below in table.headline(made)
+
+
+def test_a_published_number_says_which_it_is_where_columns_lack_one():
+    row = sequence_row("a", {}, 0.25, 0.125)
+    row.config["published"] = {"hr@20": 0.1, "ndcg@20/masked": 0.2, "source": SOURCE}
+    assert "HR@20 0.1000 / NDCG@20 masked 0.2000" in table.cells(row)
+    assert cards.Card(row).verdict == "short"
+    assert "| HR@20 / NDCG@20 masked | 0.1000 / 0.2000 |" in cards.page(cards.cards([row]))

@@ -314,3 +314,9 @@ def test_without_optuna_the_extra_is_named(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"tuning needs Optuna: pip install 'graphcl\[tune\]'"):
         tune.tune("itemknn", made, trials=1)
+
+
+def test_recipes_of_other_kinds_are_refused():
+    for recipe, kind in (("own_history", "sequential"), ("meow", "hetero")):
+        with pytest.raises(ValueError, match=f"{recipe} is for {kind} data"):
+            tune.tune(recipe, trials=1)

@@ -113,6 +113,7 @@ def train(
 
     from graphcl import bench, runs
     from graphcl.run import Run
+    from graphcl.sequence_run import SequenceRun
 
     settings = assignments(changes, reserved=inspect.signature(runs.train).parameters, verb="train")
     if epochs is not None:
@@ -128,8 +129,11 @@ def train(
                 on_start=where.append, **settings,
             )  # fmt: skip
             rows = [run]
-            if floor and isinstance(run, Run) and "test" in run.result["metrics"] and "restore" not in vars(run.recipe):
-                rows += bench.floor(run.split, protocol, run.path / "floor", preset=run.config["preset"])
+            if floor and "test" in run.result["metrics"] and "restore" not in vars(run.recipe):
+                if isinstance(run, Run):
+                    rows += bench.floor(run.split, protocol, run.path / "floor", preset=run.config["preset"])
+                elif isinstance(run, SequenceRun):
+                    rows += bench.sequence_floor(run.split, protocol, run.path / "floor")
         except (KeyboardInterrupt, OSError) as error:
             if not where:
                 raise
@@ -140,6 +144,8 @@ def train(
         result = dict(run.result)
         if len(rows) > 1:
             result["floor"] = {r.config["recipe"]: r.result["metrics"]["test"] for r in rows[1:]}
+            if "test_masked" in result["metrics"]:
+                result["floor_masked"] = {r.config["recipe"]: r.result["metrics"]["test_masked"] for r in rows[1:]}
         print(json.dumps(result))
         return
     show.table(rows)
@@ -186,11 +192,14 @@ def evaluate(run: RunDir, as_json: Json = False) -> None:
     metrics = found if isinstance(found, dict) else {"test": found.means}
     if isinstance(loaded, Run) and (lie := loaded.geometry()):
         metrics["embedding"] = lie
+    masked = metrics.get("test_masked", {})
     if as_json:
         print(json.dumps({**loaded.result, "metrics": {**loaded.result["metrics"], **metrics}}))
         return
+    if masked:
+        print(f"{'seen items':16}{'kept':>10}{'masked':>10}")
     for key, value in {**metrics["test"], **metrics.get("embedding", {})}.items():
-        print(f"{key:16}{value:10.4f}")
+        print(f"{key:16}{value:10.4f}" + (f"{masked[key]:10.4f}" if key in masked else ""))
 
 
 @app.command()
@@ -199,7 +208,9 @@ def recommend(
     out: Annotated[Path, typer.Option(help="A .parquet, .csv or .jsonl file.")],
     k: Annotated[int, typer.Option(help="Items for each user.")] = 20,
     users: Annotated[Path | None, typer.Option(help="File of user ids, one a line.")] = None,
-    history: Annotated[Path | None, typer.Option(help="Table of user and item of people who need not be in the log.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Table of user and item (and perhaps time) of people who need not be in the log.")
+    ] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not leave out what users have had.")] = False,
 ) -> None:
     """Recommend items to users of the log, or from histories."""
@@ -218,10 +229,10 @@ def recommend(
 
 def _recommender(path: Path) -> Any:
     from graphcl import runs
-    from graphcl.run import Run
+    from graphcl.pretrain import NodeRun
 
     run = runs.load(path)
-    if not isinstance(run, Run):
+    if isinstance(run, NodeRun):
         raise ValueError(f"{path}: {run.config['recipe']} learned a graph's nodes, not users and items; use graphcl embed")
     return run
 
@@ -236,8 +247,10 @@ def _history(path: Path) -> Any:
     import pandas as pd
 
     from graphcl.data.read import read_interactions
+    from graphcl.sequence import in_order
 
     log = read_interactions(path)
+    log = log.take(in_order(log))
     return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
 
 
@@ -267,7 +280,7 @@ def similar(run: RunDir, item: Annotated[str, typer.Option(help="An item id.")],
 
 @app.command()
 def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet or .safetensors file.")]) -> None:
-    """Write the embeddings of users and items, or of a graph's nodes, with their ids."""
+    """Write the embeddings of users and items, of the items alone (sequences), or of a graph's nodes, with their ids."""
     from graphcl import export, runs
 
     export.check(out)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphcl.pretrain import NodeRun
-    from graphcl.run import Run
+    from graphcl.runs import AnyRun
 
 
 @contextmanager
@@ -25,7 +25,8 @@ def bars() -> Iterator[tuple[Callable[[str, dict[str, Any]], None], Callable[[An
             return
         held_out = what.get("valid") or what.get("test") or {}
         shown = {"epoch": what["epoch"], **{k: f"{v:.4f}" for k, v in what["terms"].items()}}
-        shown |= {k: f"{held_out[k]:.4f}" for k in ("recall@20", "ndcg@20") if k in held_out}
+        watched = ("hr@10", "ndcg@10") if "valid_masked" in what else ("recall@20", "ndcg@20")
+        shown |= {k: f"{held_out[k]:.4f}" for k in watched if k in held_out}
         shown |= {f"gap {kind}": f"{gap['mean']:+.3f}" for kind, gap in what.get("gaps", {}).items()}
         bar.set_postfix(shown)
         if bar.disable:
@@ -41,6 +42,7 @@ def bars() -> Iterator[tuple[Callable[[str, dict[str, Any]], None], Callable[[An
 
 
 COLUMNS = ("recall@20", "ndcg@20", "hr@20", "mrr@20", "coverage@20")
+SEQUENCE_COLUMNS = ("hr@10", "ndcg@10", "hr@20", "ndcg@20")
 
 
 def probes(run: NodeRun) -> None:
@@ -80,22 +82,29 @@ def _clusters(name: str, means: Mapping[str, float], spread: Mapping[str, float]
         print(f"{name:16}" + "".join(told))
 
 
-def table(runs: list[Run] | list[NodeRun] | list[Run | NodeRun]) -> None:
+CHOSEN = {"valid": "epoch chosen on validation", "test": "BEST EPOCH CHOSEN ON TEST, as papers do", None: "no epoch chosen"}
+
+
+def table(runs: Sequence[AnyRun]) -> None:
     """Test metrics of runs, one line each; of a run on a graph its probes."""
-    if "kind" in runs[0].config:
+    first = runs[0].result
+    metrics = first["metrics"]
+    if runs[0].config.get("kind") in ("hetero", "attributed"):
         probes(runs[0])  # type: ignore[arg-type]
         return
-    first = runs[0].result
-    if "test" not in first["metrics"]:
+    if "test" not in metrics:
         print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, no test part")
         return
-    chosen = {"valid": "epoch chosen on validation", "test": "BEST EPOCH CHOSEN ON TEST, as papers do", None: "no epoch chosen"}
-    print(f"{first['dataset']}, protocol {first['protocol']}, {chosen[first['selected_on']]}, test part:")
-    print(f"{'recipe':16}" + "".join(f"{c:>12}" for c in COLUMNS) + f"{'epoch':>7}{'seconds':>9}")
-    for run in runs:
-        result, test = run.result, run.result["metrics"]["test"]
-        figures = "".join(f"{test[c]:12.4f}" for c in COLUMNS)
-        print(f"{result['recipe']:16}{figures}{result['best_epoch'] or '-':>7}{result['seconds']['train']:9.1f}")
+    print(f"{first['dataset']}, protocol {first['protocol']}, {CHOSEN[first['selected_on']]}, test part:")
+    for part, about in (
+        (("test", "seen items kept"), ("test_masked", "seen items masked")) if "test_masked" in metrics else (("test", ""),)
+    ):
+        columns = SEQUENCE_COLUMNS if about else COLUMNS
+        print(f"{about or 'recipe':18}" + "".join(f"{c:>12}" for c in columns) + f"{'epoch':>7}{'seconds':>9}")
+        for run in runs:
+            result = run.result
+            figures = "".join(f"{result['metrics'][part][c]:12.4f}" for c in columns)
+            print(f"{result['recipe']:18}{figures}{result['best_epoch'] or '-':>7}{result['seconds']['train']:9.1f}")
 
 
 def nested(value: dict[str, Any], indent: int = 0) -> None:

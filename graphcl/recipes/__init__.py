@@ -22,4 +22,6 @@ RECIPES: dict[str, str] = {
     "ease": "graphcl.recipes.ease",
     "gfcf": "graphcl.recipes.gfcf",
     "svd_kmeans": "graphcl.recipes.svd_kmeans",
+    "popular_items": "graphcl.recipes.popular_items",
+    "own_history": "graphcl.recipes.own_history",
 }

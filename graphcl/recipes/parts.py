@@ -7,9 +7,11 @@ from typing import Any
 
 from graphcl.contracts import Batches, Scorer, Step
 from graphcl.data.sample import Triples
+from graphcl.data.sequence_batches import user_rows
 from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
 from graphcl.recipes.model import Model
+from graphcl.sequence import Sequences
 from graphcl.train import PlainStep
 
 
@@ -29,6 +31,12 @@ def batches_of(recipe: ModuleType, config: Any, data: Interactions) -> Batches:
     """BPR triples, unless the recipe has ``batches(config, data)``."""
     own = vars(recipe)
     return own["batches"](config, data) if "batches" in own else Triples(data, config.batch_size, balance=config.balance)
+
+
+def rows_of(recipe: ModuleType, config: Any, data: Sequences) -> Batches:
+    """Of a recipe on sequences: a row a user, unless the recipe has ``batches(config, data)``."""
+    own = vars(recipe)
+    return own["batches"](config, data) if "batches" in own else user_rows(data, config.max_length, config.batch_size)
 
 
 def scorer_of(recipe: ModuleType, config: Any, data: Interactions, learned: Scorer) -> Scorer:
