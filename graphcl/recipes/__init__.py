@@ -15,6 +15,7 @@ RECIPES: dict[str, str] = {
     "adameow": "graphcl.recipes.adameow",
     "heco": "graphcl.recipes.heco",
     "svd_hops": "graphcl.recipes.svd_hops",
+    "sasrec": "graphcl.recipes.sasrec",
     "popular": "graphcl.recipes.popular",
     "itemknn": "graphcl.recipes.itemknn",
     "ease": "graphcl.recipes.ease",

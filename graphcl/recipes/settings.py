@@ -40,5 +40,20 @@ class Pretraining:
     probe_weight_decay: float = 0.0
 
 
+@dataclass(frozen=True)
+class SequenceTraining:
+    """How a recipe for item histories trains."""
+
+    dim: int = 64
+    learning_rate: float = 1e-3  # Adam's
+    max_length: int = 50  # items of a history that are looked at, the last ones
+    batch_size: int = 1024  # targets a step
+    epochs: int = 200  # at most
+    patience: int = 10  # evaluations without a better validation score before stopping; 0: never stop
+    evaluate_every: int = 1  # epochs
+    select: str = "ndcg@10"  # the metric that chooses the epoch
+    seen: Literal["keep", "mask"] = "keep"  # whether validation ranks items that a user has had already
+
+
 def sizes(data: Interactions) -> dict[str, int]:
     return {"user": data.num_users, "item": data.num_items}
