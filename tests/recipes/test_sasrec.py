@@ -7,6 +7,7 @@ import torch
 
 from graphcl.objectives import next_item
 from graphcl.recipes import sasrec
+from graphcl.recipes.sequence_model import NextItem, SequenceModel, SequenceSettings
 from graphcl.testing import undisturbed
 from graphcl.train import PlainStep
 from tests.histories import NUM_ITEMS, generator, histories, padded, prefix_batch, user_batch
@@ -90,9 +91,9 @@ def test_two_steps_are_adams():
 @pytest.mark.parametrize("loss", ["ce", "sampled", "gbce", "bce"])
 def test_learns_what_follows_what(loss):
     """A cycle of items: each is followed by the next."""
-    rows = [[(start + t) % 6 for t in range(5)] for start in range(6)]
+    rows = [[(start + t) % 12 for t in range(5)] for start in range(12)]
     config = sasrec.Config(dim=16, inner=32, max_length=5, loss=loss, num_negatives=4, dropout=0.1, attention_dropout=0.1)
-    data, batch = histories(rows, 6), user_batch(rows, 6)
+    data, batch = histories(rows, 12), user_batch(rows, 12)
     model = sasrec.build(config, data, rng=generator())
     step, rng = PlainStep(model, 0.01), generator(1)
     for _ in range(60):
@@ -102,6 +103,9 @@ def test_learns_what_follows_what(loss):
 
 
 def test_settings():
+    assert issubclass(sasrec.Config, SequenceSettings)
+    assert isinstance(built(), SequenceModel)
+    assert isinstance(built().task, NextItem)
     assert dataclasses.replace(sasrec.Config(), loss="gbce").calibration == 0.75
     with pytest.raises(ValueError, match="num_negatives must be 1"):
         sasrec.Config(num_negatives=0)
