@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from graphcl.contracts import Batches, Terms
 from graphcl.data.unseen import Unseen
 from graphcl.encoders import SASRec
+from graphcl.objectives import NTXent
 from graphcl.objectives.next_item import binary, calibrated_binary, full_softmax, sampled_softmax
 from graphcl.recipes.settings import SequenceTraining
 from graphcl.sequence import SequenceBatch, Sequences
-
-Encode = Callable[[Tensor, Tensor], Tensor]  # items [B, T], lengths [B] -> the states after the last items [B, d]
-Contrast = Callable[[Encode, Sequences, SequenceBatch, torch.Generator], Tensor]  # -> scalar, already weighted
+from graphcl.views.two_sequences import Encode, Views
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,29 @@ class NextItem:
         return calibrated_binary(hidden, table, targets, drawn, calibration=config.calibration)
 
 
-class SequenceModel(nn.Module):
-    """An encoder of histories, the loss of the next item and contrasts of rows."""
+class RowContrast(nn.Module):
+    """Two views of a batch's rows, each row's against the others'."""
 
-    def __init__(self, encoder: SASRec, task: NextItem, contrasts: Mapping[str, Contrast] | None = None):
+    def __init__(
+        self, views: Callable[[Encode, Sequences, SequenceBatch, torch.Generator], Views], weight: float, temperature: float = 1.0
+    ):
+        super().__init__()
+        self.views, self.weight, self.objective = views, weight, NTXent(temperature)
+
+    def forward(self, encode: Encode, inputs: Sequences, batch: SequenceBatch, rng: torch.Generator) -> Tensor:  # scalar
+        return self.weight * self.objective.between(*self.views(encode, inputs, batch, rng))
+
+
+class SequenceModel(nn.Module):
+    """An encoder of histories, the loss of the next item and contrasts of rows.
+
+    A contrast is called as ``contrast(encode, inputs, batch, rng)`` and returns a scalar, weighted already.
+    """
+
+    def __init__(self, encoder: SASRec, task: NextItem, contrasts: Mapping[str, nn.Module] | None = None):
         super().__init__()
         self.encoder, self.task = encoder, task
-        self.contrasts = dict(contrasts or {})
-        self.parts = nn.ModuleDict({name: part for name, part in self.contrasts.items() if isinstance(part, nn.Module)})
+        self.contrasts = nn.ModuleDict(contrasts)
 
     @property
     def num_items(self) -> int:
