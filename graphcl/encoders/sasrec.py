@@ -58,6 +58,7 @@ class SASRec(nn.Module):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}")
         self.num_items, self.dropout = num_items, dropout
+        self.draws = dropout > 0 or attention_dropout > 0  # in training
         self.items = nn.Parameter(torch.empty(num_items + 1, dim))
         self.positions = nn.Parameter(torch.empty(max_length, dim))
         self.norm = nn.LayerNorm(dim, eps=1e-12)
@@ -79,7 +80,7 @@ class SASRec(nn.Module):
         width = items.shape[1]
         if width > len(self.positions):
             raise ValueError(f"histories of at most {len(self.positions)} items are expected (max_length), got {width}")
-        draws = self.training and any(p > 0 for p in (self.dropout, self.blocks[0].attention_dropout))
+        draws = self.training and self.draws
         assert rng is not None or not draws, "dropout in training needs rng"
         tokens = _Tokens(items, lengths)
         with borrowed(rng) if draws and rng is not None else nullcontext():

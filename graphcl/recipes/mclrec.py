@@ -55,7 +55,7 @@ PRESETS: dict[str, dict] = {
     "sequential/mclrec_Amazon_Sports_and_Outdoors": {"weight": 0.04, "augmented_weight": 0.4},
     "sequential/mclrec_Yelp": {"weight": 0.03, "augmented_weight": 0.1},
 }
-SPACE: dict[str, tuple | list] = {**SHARED, "weight": [0.0, 0.01, 0.03, 0.1, 0.3], "augmented_weight": (0.01, 0.5, "log")}
+SPACE: dict[str, tuple | list] = {**SHARED, "weight": (0.0, 0.5), "augmented_weight": (0.01, 0.5, "log")}
 
 
 def build(config: Config, data: Sequences, *, rng: torch.Generator) -> SequenceModel:
@@ -120,7 +120,9 @@ class Alternating:
         self.optimisers = {name: torch.optim.Adam(side, lr=learning_rate, fused=True) for name, side in sides.items()}
         self.sides = sides
 
-    def __call__(self, model: SequenceModel, inputs: Sequences, batch: SequenceBatch, rng: torch.Generator) -> Terms:
+    def __call__(
+        self, model: Any, inputs: Any, batch: Any, rng: torch.Generator
+    ) -> Terms:  # of SequenceModel, Sequences, SequenceBatch
         changed = self.contrast.changed(batch, rng)
         terms = self.encoder(model, batch, changed, rng)
         with torch.no_grad():

@@ -15,7 +15,6 @@ the oldest item, with padding on the right (released: on the left); see ``sasrec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +30,7 @@ from graphcl.recipes.sequence_model import batches as batches
 from graphcl.sequence import Sequences
 from graphcl.views import Retrieved, TwoSequences
 from graphcl.views.retrieved import nearest
+from graphcl.views.two_sequences import Histories
 
 KIND = "sequential"
 RANDOM_WIDTH = 64
@@ -69,15 +69,23 @@ def build(config: Config, data: Sequences, *, rng: torch.Generator) -> SequenceM
         data, vectors, sequence_vectors=histories, num_neighbours=config.num_neighbours, max_length=config.max_length,
         dim=config.dim, attention=config.attention, dropout=config.attention_weights_dropout, rng=rng,
     )  # fmt: skip
-    similar = nearest(vectors, config.num_neighbours)
-    items = TwoSequences(
-        [partial(substitute_each, probability=config.substitution, similar=similar)], data.num_items, distinct=False
-    )
+    items = TwoSequences([Substitution(vectors, config)], data.num_items, distinct=False)
     contrasts = {
-        "users": RowContrast(users, config.user_weight, config.temperature),
-        "items": RowContrast(items, config.item_weight, config.temperature),
+        "retrieved": RowContrast(users, config.user_weight, config.temperature),
+        "substituted": RowContrast(items, config.item_weight, config.temperature),
     }
     return SequenceModel(body, NextItem(config, data), contrasts)
+
+
+class Substitution:
+    """Each item becomes one of its nearest in meaning, with a probability."""
+
+    def __init__(self, vectors: Tensor, config: Config):  # [I, f]
+        self.similar, self.probability = nearest(vectors, config.num_neighbours), config.substitution
+
+    def __call__(self, items: Tensor, lengths: Tensor, *, rng: torch.Generator) -> Histories:
+        self.similar = self.similar.to(items.device)
+        return substitute_each(items, lengths, probability=self.probability, similar=self.similar, rng=rng)
 
 
 def item_vectors(config: Config, data: Sequences) -> Tensor:  # [I, f]

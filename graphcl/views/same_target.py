@@ -41,7 +41,7 @@ class SameTarget:
         asked = torch.searchsorted(batch.places, ends).clamp_max(len(batch.places) - 1)
         known = batch.places[asked] == ends  # the row has a target after its last item
         item, count = batch.targets[asked], self._num_users
-        keys, places = (kept.to(rows.device) for kept in (self._keys, self._places))
+        keys, places = self._keys, self._places = self._keys.to(rows.device), self._places.to(rows.device)
         wanted = torch.stack([item * count, item * count + batch.users, item * count + batch.users + 1, (item + 1) * count])
         low, mine, after, high = torch.searchsorted(keys, wanted)
         others = (high - low) - (after - mine)
