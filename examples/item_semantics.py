@@ -21,8 +21,8 @@ from sklearn.feature_extraction.text import TfidfTransformer
 def attributes(path: str | Path) -> dict[str, list]:
     """Of each item by its id."""
     path = Path(path)
-    text = gzip.open(path, "rt", encoding="utf-8").read() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
-    found = json.loads(text)
+    content = path.read_bytes()
+    found = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     if not isinstance(found, dict) or not all(isinstance(values, list) for values in found.values()):
         raise ValueError(f"{path} must map item ids to lists of attributes")
     return found
