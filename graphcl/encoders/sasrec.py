@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphcl.ops import gather_rows
+from graphcl.ops import dropout, gather_rows
 from graphcl.streams import borrowed
 
 _WIDTHS = (8, 16, 32, 64, 128)  # on CPU, rows are padded for attention to the next of these, not to the longest row
@@ -85,7 +85,7 @@ class SASRec(nn.Module):
         tokens = _Tokens(items, lengths)
         with borrowed(rng) if draws and rng is not None else nullcontext():
             x = gather_rows(self.items, items.flatten()[tokens.flat]) + gather_rows(self.positions, tokens.flat % width)
-            x = F.dropout(self.norm(x), self.dropout, self.training)
+            x = dropout(self.norm(x), self.dropout if self.training else 0.0)
             for block in self.blocks[:-1]:
                 x = block(x, tokens)
             wanted = None if places is None else torch.searchsorted(tokens.flat, places)
@@ -156,4 +156,4 @@ class _Block(nn.Module):
         return found.transpose(1, 2).reshape(count * width, -1)
 
     def dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout if self.training else 0.0)
