@@ -5,8 +5,11 @@ Checked against: ziqiangcui/SRA-CL@301353d.
 
 Meaning is any float matrix, a row an item: ``item_embeddings`` names a ``.npy`` file [I, f] in the order of the data set's external
 item ids (whole numbers ascending, else texts ascending). ``sequence_embeddings`` may name another [U, f], in the order of external
-user ids; without it a history means the mean of its items. ``semantics="random"`` draws the item matrix instead: the control that
-tells meaning from ten more histories a row.
+user ids; without it a history means the mean of its items.
+
+Two controls need no file. ``semantics="random"`` draws both matrices, so that neighbours are anybody's histories: what is left is
+ten more histories a row. ``semantics="overlap"`` draws the items' only: means of random vectors are near where histories share items,
+which is no meaning, but is not nothing either.
 
 Departs: the pool is training parts only, one a user (``views.Retrieved``); an item is never replaced by padding; positions count from
 the oldest item, with padding on the right (released: on the left); see ``sasrec`` for the loss.
@@ -43,7 +46,7 @@ class Config(SequenceSettings):
     max_length: int = 20
     item_embeddings: str = ""  # path of a .npy [I, f]
     sequence_embeddings: str = ""  # path of a .npy [U, f]; "": means of item vectors
-    semantics: Literal["file", "random"] = "file"
+    semantics: Literal["file", "random", "overlap"] = "file"
     user_weight: float = 0.1  # alpha, of L_CS
     item_weight: float = 0.1  # beta, of L_IS
     num_neighbours: int = 10  # k, of histories and of items
@@ -62,9 +65,8 @@ SPACE: dict[str, tuple | list] = {
 def build(config: Config, data: Sequences, *, rng: torch.Generator) -> SequenceModel:
     if not 0 <= config.substitution <= 1:
         raise ValueError(f"substitution is a probability and must lie in [0, 1], got {config.substitution}")
-    vectors = item_vectors(config, data)
-    histories = None if not config.sequence_embeddings else read(config.sequence_embeddings, data.user_ids, "user")
     body = encoder(config, data, rng)
+    vectors, histories = meaning(config, data, rng)
     users = Retrieved(
         data, vectors, sequence_vectors=histories, num_neighbours=config.num_neighbours, max_length=config.max_length,
         dim=config.dim, attention=config.attention, dropout=config.attention_weights_dropout, rng=rng,
@@ -88,17 +90,21 @@ class Substitution:
         return substitute_each(items, lengths, probability=self.probability, similar=self.similar, rng=rng)
 
 
-def item_vectors(config: Config, data: Sequences) -> Tensor:  # [I, f]
-    if config.semantics == "random":
-        if config.item_embeddings:
-            raise ValueError("semantics=random draws a matrix; leave item_embeddings away")
-        return torch.randn(data.num_items, RANDOM_WIDTH, generator=torch.Generator().manual_seed(0))
+def meaning(config: Config, data: Sequences, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:  # [I, f], [U, f]
+    if config.semantics != "file":
+        if config.item_embeddings or config.sequence_embeddings:
+            raise ValueError(
+                f"semantics={config.semantics} draws its vectors; leave item_embeddings and sequence_embeddings away"
+            )
+        items = torch.randn(data.num_items, RANDOM_WIDTH, generator=rng)
+        return items, torch.randn(data.num_users, RANDOM_WIDTH, generator=rng) if config.semantics == "random" else None
     if not config.item_embeddings:
         raise ValueError(
             "sracl needs what items mean: set item_embeddings=FILE.npy, one row an item in the order of item ids, "
-            "or ask for the control with semantics=random"
+            "or ask for a control with semantics=random or semantics=overlap"
         )
-    return read(config.item_embeddings, data.item_ids, "item")
+    histories = read(config.sequence_embeddings, data.user_ids, "user") if config.sequence_embeddings else None
+    return read(config.item_embeddings, data.item_ids, "item"), histories
 
 
 def read(path: str, ids: Vocabulary, what: str) -> Tensor:  # [n, f] float32

@@ -38,7 +38,7 @@ class Retrieved(nn.Module):
 
     item_vectors: Tensor
     pool: Tensor
-    directions: Tensor
+    directions: Tensor | None
     empty: Tensor
     nearest_users: Tensor | None
 
@@ -70,18 +70,17 @@ class Retrieved(nn.Module):
             raise ValueError(f"num_neighbours must be 1 or more and dropout in [0, 1), got {num_neighbours} and {dropout}")
         self.max_length, self.attention, self.dropout = max_length, attention, dropout
         self.num_neighbours = min(num_neighbours, others)
-        means = _means(item_vectors, train) if sequence_vectors is None else sequence_vectors
-        found = None if sequence_vectors is None else nearest(sequence_vectors, self.num_neighbours, left_out=empty)
-        held = {
-            "item_vectors": item_vectors,
-            "pool": means,
-            "directions": unit_rows(means),
-            "empty": empty,
-            "nearest_users": found,
-        }
+        held: dict[str, Tensor | None] = {"item_vectors": item_vectors, "empty": empty, "directions": None, "nearest_users": None}
+        if sequence_vectors is None:
+            pool = _means(item_vectors, train)
+            held["directions"] = unit_rows(pool)
+        else:
+            pool = sequence_vectors
+            held["nearest_users"] = nearest(pool, self.num_neighbours, left_out=empty)
+        held["pool"] = pool
         for name, value in held.items():  # made again from the data, so no checkpoint carries them
             self.register_buffer(name, value, persistent=False)
-        self.project = nn.Parameter(torch.empty(dim, means.shape[1]))  # W
+        self.project = nn.Parameter(torch.empty(dim, pool.shape[1]))  # W
         self.score = nn.Parameter(torch.empty(2, dim))  # a
         for parameter in (self.project, self.score.view(1, -1)):
             nn.init.xavier_uniform_(parameter.data, gain=1.414, generator=rng)
@@ -101,6 +100,7 @@ class Retrieved(nn.Module):
         """What each row means [B, f], and the users of its nearest histories [B, k]."""
         if self.nearest_users is not None:
             return self.pool[batch.users], self.nearest_users[batch.users]
+        assert self.directions is not None
         real = batch.items < len(self.item_vectors)
         owner = real.nonzero()[:, 0]
         meaning = self.item_vectors.new_zeros(len(batch.items), self.item_vectors.shape[1])

@@ -44,7 +44,7 @@ def test_losses_agree(name):
 )
 def test_losses_of_sequences_agree(name, batch):
     """Without dropout, whose draws are each device's own."""
-    recipe, loss = configure.find(name.split()[0]), (name.split() + ["ce"])[1]
+    recipe, loss = configure.find(name.split()[0]), [*name.split(), "ce"][1]
     settings = {"semantics": "random", "attention_weights_dropout": 0.0, "num_neighbours": 2} if name == "sracl" else {}
     config = recipe.Config(dim=8, max_length=6, dropout=0.0, attention_dropout=0.0, loss=loss, num_negatives=3, **settings)
     found = []

@@ -1,7 +1,5 @@
 """CL4SRec, DuoRec and SRA-CL: their terms against what they are made of."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from graphcl.recipes.sracl import Substitution, read
 from graphcl.sequence import Sequences
 from graphcl.testing import undisturbed
 from graphcl.train import PlainStep
-from tests.histories import NUM_ITEMS, generator, histories, prefix_batch, user_batch
+from tests.histories import generator, histories, prefix_batch, user_batch
 from tests.objectives.test_ntxent import slow_ntxent
 
 SMALL = {"dim": 8, "inner": 12, "max_length": 6, "dropout": 0.0, "attention_dropout": 0.0}
@@ -122,10 +120,19 @@ def test_substitution_takes_the_nearest_only():
     assert lengths.tolist() == [4]
 
 
-def test_the_control_is_the_same_for_every_seed():
-    control = partial(sracl.item_vectors, sracl.Config(semantics="random"), histories())
-    assert torch.equal(control(), control())
-    assert control().shape == (NUM_ITEMS, 64)
+def test_controls():
+    """Neighbours are anybody's, or those with whom items are shared."""
+    rows = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [0, 1, 2, 3, 9], [5, 6, 7, 8, 4]] * 10
+    data = histories(rows, 10)
+    for semantics, shared in (("random", False), ("overlap", True)):
+        found = []
+        for seed in range(4):
+            config = sracl.Config(**SMALL, semantics=semantics, num_neighbours=5)
+            view = sracl.build(config, data, rng=generator(seed)).contrasts["retrieved"].views
+            chosen = view.retrieve(prefix_batch(rows, 10))[1][3::4]  # the rows of all items but the last
+            found += [(user % 2, other % 2) for user, near in enumerate(chosen.tolist()) for other in near]
+        same = sum(a == b for a, b in found) / len(found)
+        assert same == 1 if shared else 0.4 < same < 0.6
 
 
 @pytest.mark.parametrize(
@@ -157,5 +164,5 @@ def test_bad_files(tmp_path):
 def test_meaning_has_to_be_given_or_refused():
     with pytest.raises(ValueError, match=r"set item_embeddings=FILE\.npy.*semantics=random"):
         built(sracl, semantics="file")
-    with pytest.raises(ValueError, match="leave item_embeddings away"):
+    with pytest.raises(ValueError, match="leave item_embeddings and"):
         built(sracl, item_embeddings="x.npy")
