@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"cli"},
     {"bench", "compare", "forest", "tune", "study", "integrations"},
-    {"runs", "run", "pretrain", "phase", "rundir", "export", "testing", "planted"},
+    {"runs", "run", "pretrain", "phase", "rundir", "export", "testing", "planted", "cycle"},
     {"recipes"},
     {"encoders", "perturb", "views", "objectives", "train", "rank", "probe", "data"},
     {"contracts", "graph", "hetero", "sequence", "interactions", "streams", "cluster", "metrics"},
