@@ -54,7 +54,7 @@ def check_next_item(
                 assert epoch.steps > 0, "an epoch without steps"
         histories = log.items.view(log.num_users, -1)
         scores = built.score(histories, log.lengths)
-    assert torch.equal(log.items, before[0]) and torch.equal(log.pointers, before[1]), "the training data were written to"
+    assert all(map(torch.equal, before, (log.items, log.pointers))), "the training data were written to"
     assert scores.shape == (log.num_users, log.num_items), f"scores of shape {tuple(scores.shape)}"
     assert bool(scores.isfinite().all()), "scores are not finite"
     assert built.num_items == log.num_items, f"a model of {built.num_items} items for {log.num_items}"
