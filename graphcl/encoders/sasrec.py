@@ -62,7 +62,8 @@ class SASRec(nn.Module):
         self.items = nn.Parameter(torch.empty(num_items + 1, dim))
         self.positions = nn.Parameter(torch.empty(max_length, dim))
         self.norm = nn.LayerNorm(dim, eps=1e-12)
-        self.blocks = nn.ModuleList(_Block(dim, num_heads, inner, dropout, attention_dropout) for _ in range(num_layers))
+        with borrowed(rng):  # linear maps fill themselves when they are made
+            self.blocks = nn.ModuleList(_Block(dim, num_heads, inner, dropout, attention_dropout) for _ in range(num_layers))
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02, generator=rng)

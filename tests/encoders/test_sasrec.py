@@ -103,7 +103,8 @@ def test_padding_changes_nothing():
 
 
 def test_initial_weights_are_recboles():
-    encoder = SASRec(3000, 64, rng=generator())
+    with undisturbed():
+        encoder = SASRec(3000, 64, rng=generator())
     assert encoder.items.shape == (3001, 64)
     for name, parameter in encoder.named_parameters():
         if parameter.dim() == 2:
