@@ -42,6 +42,8 @@ def check_next_item(
         "dim": 16, "inner": 32, "max_length": 8, "batch_size": 16, "learning_rate": 0.01, "dropout": 0.1, "attention_dropout": 0.1,
         "semantics": "random", "num_neighbours": 2, "num_negatives": 8,
     }  # fmt: skip
+    # weights of contrasts are small: with large ones the few histories would rather keep apart than agree on an item
+    fast |= {name: min(default, 0.02) for name, default in fields.items() if name.endswith("weight")}
     config = module.Config(**{**{k: v for k, v in fast.items() if k in fields}, **settings})
     log, withheld = cycle()
     streams = Streams(0)
