@@ -37,7 +37,7 @@ def check_next_item(
     settings: Mapping[str, Any],
 ) -> float:
     """Share of users for whom the withheld item of :func:`cycle` comes first among those they have not had; has to be ``least``."""
-    fields = {f.name: f.default for f in dataclasses.fields(module.Config)}
+    fields: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(module.Config)}
     fast: dict[str, Any] = {
         "dim": 16, "inner": 32, "max_length": 8, "batch_size": 16, "learning_rate": 0.01, "dropout": 0.1, "attention_dropout": 0.1,
         "semantics": "random", "num_neighbours": 2, "num_negatives": 8,
