@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Part, Scorer, Table, Terms, ViewGenerator
+from graphcl.cycle import check_next_item
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import mean
 from graphcl.graph import Graph, bipartite
@@ -231,7 +232,8 @@ def check_objective(objective: Objective) -> None:
 def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **settings: Any) -> float:
     """Builds and trains the recipe on :func:`checkerboard`: each user's withheld item has to come first among the unseen ones,
     for a share ``least`` of users. Returns the share. A recipe without persons (``popular``) cannot pass. One on heterogeneous (or attributed)
-    graphs is trained on :func:`graphcl.planted.planted` (or ``planted_attributed``), and macro-F1 of a probe has to be ``least``.
+    graphs is trained on :func:`graphcl.planted.planted` (or ``planted_attributed``), and macro-F1 of a probe has to be ``least``; one on histories on :func:`graphcl.cycle.cycle`,
+    and the item that follows has to come first.
 
     ``settings`` replace those of a fast run: width 4, batches of 16, learning rate 0.05, rank 2, 3 clusters from the second epoch on,
     and a contrast's weight of at most 0.02, for with a large one the few nodes of the board would rather keep apart than match.
@@ -245,6 +247,8 @@ def check_recipe(module: ModuleType, *, epochs: int = 15, least: float = 0.9, **
     stated(module)  # raises for a SPACE that cannot be searched
     if module.KIND in ("hetero", "attributed"):
         return check_pretraining(module, undisturbed, epochs, least, settings)
+    if module.KIND == "sequential":
+        return check_next_item(module, undisturbed, epochs, least, settings)
     fast: dict[str, Any] = {
         "dim": WIDTH, "batch_size": 16, "learning_rate": 0.05, "rank": 2, "num_clusters": 3, "warm_up": 1,
     }  # fmt: skip

@@ -34,6 +34,7 @@ from graphcl.objectives import (
     InBatch,
     InfoNCE,
     NegativeCosine,
+    NTXent,
     ProtoNCE,
     VICReg,
     WeightedInfoNCE,
@@ -117,6 +118,8 @@ OBJECTIVES = {
     "InfoNCE, decoupled": lambda: InfoNCE(0.2, negatives=AllKeys(), positive_in_denominator=False),
     "JSD": JSD,
     "NegativeCosine": lambda: NegativeCosine(stop_gradient=False),
+    "NTXent": NTXent,
+    "NTXent, cosine": lambda: NTXent(0.2, "cosine"),
     "ProtoNCE": lambda: Clustered(ProtoNCE(0.2)),
     "ProtoNCE, released": lambda: Clustered(ProtoNCE(0.2, "released")),
     "VICReg": VICReg,
@@ -206,6 +209,7 @@ def test_trained_recipes_share_their_settings():
         assert dataclasses.is_dataclass(config), name
         module = importlib.import_module(path)
         if {"dim"} <= {f.name for f in dataclasses.fields(config)} and "embed" not in vars(module):
+            shared = {"general": Training, "hetero": Pretraining, "sequential": SequenceTraining}
             assert issubclass(config, shared[module.KIND]), name
 
 

@@ -18,6 +18,7 @@ from graphcl.objectives.jsd import JSD as JSD
 from graphcl.objectives.negative_cosine import NegativeCosine as NegativeCosine
 from graphcl.objectives.negatives import AllKeys as AllKeys
 from graphcl.objectives.negatives import InBatch as InBatch
+from graphcl.objectives.ntxent import NTXent as NTXent
 from graphcl.objectives.partition import Partition as Partition
 from graphcl.objectives.prototypes import ProtoNCE as ProtoNCE
 from graphcl.objectives.sampled import Sampled as Sampled

@@ -6,6 +6,7 @@ from graphcl.ops.dense import add_rows as add_rows
 from graphcl.ops.dense import gather_rows as gather_rows
 from graphcl.ops.dense import row_norm as row_norm
 from graphcl.ops.dense import unit_rows as unit_rows
+from graphcl.ops.dropout import dropout as dropout
 from graphcl.ops.exponential import exp_columns as exp_columns
 from graphcl.ops.operator import LowRank as LowRank
 from graphcl.ops.operator import Mean as Mean

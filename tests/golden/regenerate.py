@@ -22,6 +22,7 @@ from graphcl.planted import planted, planted_attributed
 from graphcl.recipes import RECIPES, configure
 from graphcl.streams import Streams
 from graphcl.train import PlainStep, fit
+from tests.histories import histories, prefix_batch, user_batch
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 5
@@ -30,6 +31,10 @@ SMALL = {"dim": 4, "rank": 2, "batch_size": 1000, "learning_rate": 0.01, "num_cl
 VARIANTS = {
     "sgl nodes": ("sgl", {"drop": "nd", "fraction": 0.3}),
     "sgl walk": ("sgl", {"drop": "rw", "fraction": 0.3}),
+    "sasrec sampled": ("sasrec", {"loss": "sampled", "num_negatives": 3}),
+    "sasrec gbce": ("sasrec", {"loss": "gbce", "num_negatives": 3}),
+    "sasrec bce": ("sasrec", {"loss": "bce"}),
+    "mclrec paper": ("mclrec", {"updates": "AB", "regulariser": "batch"}),
     "lightgcn users": ("lightgcn", {"balance": "users"}),
 }
 
@@ -63,6 +68,8 @@ def steps(recipe: str, settings: dict) -> Losses:
     module = configure.find(recipe)
     if module.KIND != "general":
         return node_steps(module, settings)
+    if module.KIND == "sequential":
+        return sequence_steps(module, settings)
     config = module.Config(**{k: v for k, v in SMALL.items() if k in settings_of(recipe)} | settings)
     own, data, streams = vars(module), log(), Streams(0)
     model: nn.Module = module.build(config, data, rng=streams["init"])
@@ -86,6 +93,22 @@ def node_steps(module: ModuleType, settings: dict) -> Losses:
     phase = pretrain.start(module, config, data, 0, "cpu")
     losses: Losses = {}
     for epoch in fit(phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=STEPS):
+        for term, value in epoch.terms.items():
+            losses.setdefault(term, []).append(float(f"{value:.6g}"))
+    return losses
+
+
+def sequence_steps(module: ModuleType, settings: dict) -> Losses:
+    """On four histories, dropout included; one batch, by users or by prefixes as the recipe has it."""
+    names = {field.name for field in dataclasses.fields(module.Config)}
+    small = {"dim": 4, "inner": 6, "max_length": 6, "learning_rate": 0.01, "semantics": "random", "num_neighbours": 2}
+    config = module.Config(**{k: v for k, v in small.items() if k in names} | settings)
+    data, streams = histories(), Streams(0)
+    batch = user_batch() if config.rows == "user" else prefix_batch()
+    model = module.build(config, data, rng=streams["init"])
+    step = vars(module)["step"](config, model) if "step" in vars(module) else PlainStep(model, config.learning_rate)
+    losses: Losses = {}
+    for epoch in fit(model, data, step=step, batches=lambda rng: iter([batch]), streams=streams, epochs=STEPS):
         for term, value in epoch.terms.items():
             losses.setdefault(term, []).append(float(f"{value:.6g}"))
     return losses
