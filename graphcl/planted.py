@@ -64,7 +64,7 @@ def check_pretraining(
     fields = {f.name for f in dataclasses.fields(module.Config)}
     fast = {
         "dim": 8, "projected": 8, "learning_rate": 0.01, "epochs": epochs, "select": "last", "patience": 0, "neighbours": (8,), "clusters": (4, 6),
-        "num_positives": 3, "num_samples": 2, "samples": None, "edge_mask": (0.2,), "temperature": 0.5,
+        "num_positives": 3, "num_samples": 2, "samples": None, "edge_mask": (0.2,), "temperature": 0.5, "layers": (32,), "self_weight": 0.1,
     }  # fmt: skip
     config = module.Config(**{**{k: v for k, v in fast.items() if k in fields}, **settings})
     data, streams = planted_attributed() if module.KIND == "attributed" else planted(), Streams(0)

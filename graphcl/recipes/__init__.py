@@ -16,6 +16,7 @@ RECIPES: dict[str, str] = {
     "heco": "graphcl.recipes.heco",
     "svd_hops": "graphcl.recipes.svd_hops",
     "pamc": "graphcl.recipes.pamc",
+    "pamc_sized": "graphcl.recipes.pamc_sized",
     "scgc": "graphcl.recipes.scgc",
     "sasrec": "graphcl.recipes.sasrec",
     "cl4srec": "graphcl.recipes.cl4srec",

@@ -27,6 +27,7 @@ class Config:
     dim: int = 64
     num_hops: int = 3
     unit: bool = True  # rows of the embedding have length 1
+    tfidf: bool = False  # columns by their inverse frequency first; with unit rows alone
     probe_learning_rate: float = 0.05
     probe_weight_decay: float = 0.0
 

@@ -66,10 +66,10 @@ def trained() -> dict[str, tuple[str, dict]]:
 
 def steps(recipe: str, settings: dict) -> Losses:
     module = configure.find(recipe)
-    if module.KIND != "general":
-        return node_steps(module, settings)
     if module.KIND == "sequential":
         return sequence_steps(module, settings)
+    if module.KIND != "general":
+        return node_steps(module, settings)
     config = module.Config(**{k: v for k, v in SMALL.items() if k in settings_of(recipe)} | settings)
     own, data, streams = vars(module), log(), Streams(0)
     model: nn.Module = module.build(config, data, rng=streams["init"])
@@ -86,7 +86,9 @@ def steps(recipe: str, settings: dict) -> Losses:
 
 def node_steps(module: ModuleType, settings: dict) -> Losses:
     """On the planted graph, masks and dropout included."""
-    small = {"dim": 4, "projected": 4, "learning_rate": 0.01, "clusters": (2, 3), "samples": None, "num_positives": 2}
+    small = {"dim": 4, "projected": 4, "learning_rate": 0.01, "clusters": (2, 3), "samples": None, "num_positives": 2,
+        "layers": (6,), "pretrain_epochs": 2,
+    }  # fmt: skip
     names = {field.name for field in dataclasses.fields(module.Config)}
     config = module.Config(**{k: v for k, v in small.items() if k in names} | settings)
     data = planted_attributed() if module.KIND == "attributed" else planted()
