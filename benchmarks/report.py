@@ -174,6 +174,16 @@ def negatives(result: dict[str, Any]) -> str:
             "Forward and backward, 4,096 anchors, d 64, sqrt(N) clusters; k-means is run once an epoch.",
             table(["keys", *names, "exact / clusters", "k-means"], rows),
         ]
+    if result["step"]:
+        names = list(result["step"][0]["seconds"])
+        rows = [
+            [line["data"], *(amount(line["seconds"][name], "s") for name in names), f"{line['seconds']['exact'] / line['seconds']['clusters']:.3g}"]
+            for line in result["step"]
+        ]  # fmt: skip
+        parts += [
+            "A whole training step of LightGCL (width 64, batch 4,096), sqrt(N) clusters.",
+            table(["data", *names, "exact / clusters"], rows),
+        ]
     if result["memory"]:
         told = ", ".join(f"{line['strategy']} {line['mb']:,.0f} MiB" for line in result["memory"])
         parts.append(f"Memory of a step above the tables, gradients included, {result['memory'][0]['keys']:,} keys: {told}.")
