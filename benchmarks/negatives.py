@@ -21,13 +21,14 @@ SPREADS = (0.1, 0.3, 0.6, 1.0)
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5)
 SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
 LIGHTGCL = ("sparse_yelp", "gowalla")
+NODES = (10_000, 100_000, 1_000_000)
 MANY = 2_000_000  # keys, from which a step is timed once
 ANCHORS, DIM = 4096, 64
 REAL = ("acm", "citeseer", "cora", "dblp")
 
 
 def main(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {"error": [], "gradient": [], "real": [], "step": [], "memory": [], "time": []}
+    found: dict[str, Any] = {"error": [], "gradient": [], "real": [], "step": [], "pamc": [], "memory": [], "time": []}
 
     def kept(part: str, rows: list[dict[str, Any]]) -> None:
         found[part] += rows
@@ -43,6 +44,8 @@ def main(root: Path) -> dict[str, Any]:
     kept("real", real())
     for data in LIGHTGCL:
         kept("step", [elsewhere("-m", "benchmarks.negatives", "step", data)])
+    for recipe, size in (*(("pamc", size) for size in NODES), *(("scgc", size) for size in NODES[:2])):
+        kept("pamc", [elsewhere("-m", "benchmarks.negatives", recipe, str(size))])
     for strategy in ("clusters", "approx", "exact"):
         kept("memory", [elsewhere("-m", "benchmarks.negatives", "memory", strategy)])
     for size in SIZES:
@@ -306,7 +309,38 @@ def lightgcl_step(name: str) -> dict[str, Any]:
     return {"data": name, "seconds": medians(calls, 3)}
 
 
+def clustering_step(recipe: str, size: int) -> dict[str, Any]:
+    """An epoch (one step over all nodes) of PamC or SCGC on a made graph: 10 communities, 10 edges a node, 64 features."""
+    import numpy as np
+    import torch
+
+    from graphcl import pretrain
+    from graphcl.data.attributed import AttributedData
+    from graphcl.graph import Graph
+    from graphcl.recipes.configure import configure, find
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=size)
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(11))
+    first = rng.integers(size, size=5 * size)
+    near = labels[first]
+    inside = order[(starts[near] + rng.random(len(first)) * (starts[near + 1] - starts[near])).astype(np.int64)]
+    second = np.where(rng.random(len(first)) < 0.8, inside, rng.integers(size, size=len(first)))
+    x = (rng.standard_normal((10, 64))[labels] + 2 * rng.standard_normal((size, 64))).astype(np.float32)
+    data = AttributedData("made", Graph.from_pairs(first, second, size), torch.from_numpy(x), torch.from_numpy(labels))
+    module = find(recipe)
+    config, _ = configure(module, {"set": {"pretrain_epochs": 0}})
+    began = time.perf_counter()
+    phase = pretrain.start(module, config, data, 0, "cpu")
+    prepared = time.perf_counter() - began
+    batch = next(phase.batches(phase.streams["batches"]))
+    seconds = timed(lambda: phase.step(phase.model, phase.inputs, batch, phase.streams["views"]))
+    return {"recipe": recipe, "nodes": size, "prepared": prepared, "seconds": seconds, "peak_gib": peak_gib()}
+
+
 if __name__ == "__main__":
     what, value = sys.argv[1:]
     made = {"time": lambda: timing(int(value)), "memory": lambda: memory(value), "step": lambda: lightgcl_step(value)}
+    made |= {recipe: lambda: clustering_step(what, int(value)) for recipe in ("pamc", "scgc")}
     print(json.dumps(made[what]()))

@@ -184,6 +184,21 @@ def negatives(result: dict[str, Any]) -> str:
             "A whole training step of LightGCL (width 64, batch 4,096), sqrt(N) clusters.",
             table(["data", *names, "exact / clusters"], rows),
         ]
+    if result["pamc"]:
+        rows = [
+            [
+                line["recipe"],
+                f"{line['nodes']:,}",
+                amount(line["prepared"], "s"),
+                amount(line["seconds"], "s"),
+                f"{line['peak_gib']:.1f} GiB",
+            ]
+            for line in result["pamc"]
+        ]
+        parts += [
+            "A step of PamC, and of its exact counterpart SCGC, over all nodes of a made graph (10 edges a node, 64 features, layers 500-500-2000-10).",
+            table(["recipe", "nodes", "preparation", "a step", "peak"], rows),
+        ]
     if result["memory"]:
         told = ", ".join(f"{line['strategy']} {line['mb']:,.0f} MiB" for line in result["memory"])
         parts.append(f"Memory of a step above the tables, gradients included, {result['memory'][0]['keys']:,} keys: {told}.")

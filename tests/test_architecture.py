@@ -21,7 +21,7 @@ LAYERS = [
     {"runs", "run", "pretrain", "sequence_run", "phase", "rundir", "export", "geometry", "testing", "planted", "cycle"},
     {"recipes"},
     {"encoders", "perturb", "views", "objectives", "train", "rank", "sequence_rank", "probe", "data"},
-    {"contracts", "graph", "hetero", "sequence", "interactions", "streams", "cluster", "metrics"},
+    {"contracts", "graph", "hetero", "sequence", "interactions", "streams", "cluster", "communities", "metrics"},
     {"ops"},
 ]
 SIBLINGS = LAYERS[4]

@@ -30,6 +30,7 @@ from graphcl.recipes.settings import ClusterTraining
 from graphcl.train import PlainStep
 from graphcl.views.neighbours import influence
 
+_KMEANS_ROWS = 50_000  # at most, for the first centres
 NegativeTerm = Literal["pairs", "exact", "clusters"]
 
 
@@ -138,9 +139,11 @@ class Clusterer(nn.Module):
     def begin(self, inputs: Neighbourhoods, rng: torch.Generator) -> None:
         from sklearn.cluster import KMeans
 
-        z = self.encoder(inputs.x).numpy(force=True)
+        z = self.encoder(inputs.x)
+        if len(z) > _KMEANS_ROWS:
+            z = z[torch.randperm(len(z), generator=rng)[:_KMEANS_ROWS].to(z.device)]
         seed = int(torch.randint(2**31, (), generator=rng))
-        found = KMeans(len(self.centres), n_init=20, random_state=seed).fit(z)
+        found = KMeans(len(self.centres), n_init=20, random_state=seed).fit(z.numpy(force=True))
         self.centres.copy_(torch.from_numpy(found.cluster_centers_))
 
     def losses(self, inputs: Neighbourhoods, batch: Targets, rng: torch.Generator) -> Terms:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+
+from graphcl.communities import communities
 from graphcl.contracts import Negatives
+from graphcl.graph import Graph
 from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, ClusterState, InBatch, Sampled
 
 Kind = Literal["exact", "batch", "sampled", "clusters", "cluster_sampled", "bank"]
@@ -19,6 +22,7 @@ class Denominator:
     negatives: Kind = "exact"
     num_negatives: int = 1024  # drawn for a step (sampled) or for an anchor (cluster_sampled), or kept (bank)
     num_clusters: int = 0  # of the keys of each kind; 0: the square root of their number
+    clusters_by: Literal["kmeans", "communities"] = "kmeans"  # of the embeddings, or of the graph, once
     cluster_every: int = 1  # epochs between k-means
     cluster_order: Literal["1", "2", "2t"] = "1"
     own_cluster: Literal["exact", "approx", "drop"] = "exact"
@@ -26,10 +30,11 @@ class Denominator:
     cluster_gradient: Literal["through", "stop"] = "through"
 
 
-def strategy(config: Denominator, sizes: Mapping[str, int], dim: int) -> Negatives:
+def strategy(config: Denominator, graph: Graph, dim: int, rng: torch.Generator) -> Negatives:
     """Raises ValueError for a setting outside its range."""
     if config.negatives not in get_args(Kind):
         raise ValueError(f"negatives must be one of {', '.join(get_args(Kind))}, got {config.negatives!r}")
+    sizes = {kind: span.stop - span.start for kind, span in graph.kinds.items()}
     if config.negatives == "exact":
         return AllKeys()
     if config.negatives == "batch":
@@ -38,7 +43,11 @@ def strategy(config: Denominator, sizes: Mapping[str, int], dim: int) -> Negativ
         return Sampled(config.num_negatives)
     if config.negatives == "bank":
         return Bank(sizes, config.num_negatives, dim)
-    state = ClusterState(sizes, config.num_clusters or None, every=config.cluster_every)
+    given = None
+    if config.clusters_by == "communities":
+        found = communities(graph, rng=rng)
+        given = {kind: found[span].unique(return_inverse=True)[1] for kind, span in graph.kinds.items()}
+    state = ClusterState(sizes, config.num_clusters or None, every=config.cluster_every, given=given)
     if config.negatives == "cluster_sampled":
         return ClusterSampled(state, config.num_negatives)
     order = config.cluster_order if config.cluster_order == "2t" else 1 if config.cluster_order == "1" else 2

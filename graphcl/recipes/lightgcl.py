@@ -68,7 +68,7 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     graph = bipartite(data)
     contrast = Contrast(
         Relayed(svd_view(graph.ops[0], graph.kinds, config.rank, config.svd, rng=rng), final),
-        InfoNCE(config.temperature, "dot", strategy(config, sizes(data), config.dim), clamp=config.clamp),
+        InfoNCE(config.temperature, "dot", strategy(config, graph, config.dim, rng), clamp=config.clamp),
         config.weight,
         rows="all-repeated",
     )

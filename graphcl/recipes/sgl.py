@@ -16,6 +16,7 @@ import torch
 
 from graphcl.encoders import LightGCN
 from graphcl.encoders.readout import mean
+from graphcl.graph import bipartite
 from graphcl.interactions import Interactions
 from graphcl.objectives import InfoNCE
 from graphcl.perturb.edges import drop_edges, random_walk
@@ -62,7 +63,7 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     final = mean(first=0)
     contrast = Contrast(
         TwoInputs(changes[config.drop], final, every="epoch"),
-        InfoNCE(config.temperature, negatives=strategy(config, sizes(data), config.dim)),
+        InfoNCE(config.temperature, negatives=strategy(config, bipartite(data), config.dim, rng)),
         config.weight,
         rows="positives-repeated",
     )

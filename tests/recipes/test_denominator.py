@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import graphcl
+from graphcl.communities import communities
 from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, InBatch, Sampled
 from graphcl.planted import planted
 from graphcl.recipes import lightgcl, meow, sgl
 from graphcl.recipes.denominator import Denominator, strategy
-from graphcl.testing import checkerboard
+from graphcl.testing import checkerboard, tiny_graph
 from tests import dense
 
 KINDS = {
@@ -25,7 +26,9 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_strategies(kind):
-    made = strategy(Denominator(negatives=kind, cluster_order="2", own_cluster="drop", probe=3), {"user": 5, "item": 6}, 4)
+    made = strategy(
+        Denominator(negatives=kind, cluster_order="2", own_cluster="drop", probe=3), tiny_graph(), 4, dense.generator(0)
+    )
     assert type(made) is KINDS[kind]
     if kind == "clusters":
         assert (made.order, made.own_cluster, made.probe, made.gradient) == (2, "drop", 3, "through")
@@ -33,7 +36,7 @@ def test_strategies(kind):
 
 def test_unknown():
     with pytest.raises(ValueError, match="negatives must be one of exact, batch"):
-        strategy(Denominator(negatives="some"), {}, 4)
+        strategy(Denominator(negatives="some"), tiny_graph(), 4, dense.generator(0))
 
 
 @pytest.mark.parametrize("recipe", [sgl, lightgcl])
@@ -84,6 +87,13 @@ def test_runs_report_their_gap_and_resume_as_they_were(kind, tmp_path):
     resumed = graphcl.train("sgl", log, out=tmp_path / "cut", resume=True, **settings)
     for a, b in zip(whole.embeddings(), resumed.embeddings(), strict=True):
         assert (a == b).all()
+
+
+def test_communities_of_the_graph_are_its_clusters():
+    made = strategy(Denominator(negatives="clusters", clusters_by="communities"), tiny_graph(), 4, dense.generator(0))
+    found = communities(tiny_graph(), rng=dense.generator(0))
+    for kind, span in tiny_graph().kinds.items():
+        assert torch.equal(made.state.get_buffer(f"{kind}_clusters"), found[span].unique(return_inverse=True)[1])
 
 
 def test_exact_negatives_report_none(tmp_path):
