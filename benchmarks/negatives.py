@@ -34,7 +34,7 @@ def main(root: Path) -> dict[str, Any]:
         found[part] += rows
         for line in rows:
             print(part, line, file=sys.stderr, flush=True)
-        rundir.write_json(root / "results" / "negatives.json", stamped("negatives", **found))
+        rundir.write_json(root / "results" / "negatives.json", stamped("negatives", **found, summary=summary(found)))
 
     for spread in (*SPREADS, None):
         for temperature in TEMPERATURES:
@@ -50,7 +50,16 @@ def main(root: Path) -> dict[str, Any]:
         kept("memory", [elsewhere("-m", "benchmarks.negatives", "memory", strategy)])
     for size in SIZES:
         kept("time", [elsewhere("-m", "benchmarks.negatives", "time", str(size))])
-    return stamped("negatives", **found)
+    return stamped("negatives", **found, summary=summary(found))
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """How many times the exact step takes what clusters take."""
+    steps = {line["data"]: line["seconds"]["exact"] / line["seconds"]["clusters"] for line in found["step"]}
+    return {
+        **steps,
+        **{f"{line['keys']:,} keys": line["seconds"]["exact"] / line["seconds"]["clusters"] for line in found["time"]},
+    }
 
 
 def strategies(assigned, rng):  # type: ignore[no-untyped-def]

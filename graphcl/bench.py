@@ -39,6 +39,7 @@ PROGRAMS = (
     "scale",
     "hetero",
     "negatives",
+    "sequential",
 )  # benchmarks/NAME.py, each with a main(root); the rest are configurations
 _QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
 

@@ -310,7 +310,7 @@ def test_one_command_writes_everything_and_clears_what_is_no_more(tmp_path):
     page = (tmp_path / "benchmarks" / "README.md").read_text()
     assert "plots/ml-100k-valid.svg" in page
     assert "0 of 0 measured" in page
-    assert page.count("Not measured yet in this form.") == 9
+    assert page.count("Not measured yet in this form.") == 10
 
 
 # --- sequences --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""An epoch of SASRec with the full softmax on Beauty, against the padded layout that releases train: ``graphcl bench sequential``.
+
+Ours: a row a user, real tokens alone, targets chosen before the product with the catalogue. The padded form is written here with torch's
+encoder layers: a row a prefix, 256 rows of 50 positions a step, logits at every position, loss at the last. Both take some steps in turns;
+an epoch is a step's median times the steps it has. Threads are as the environment sets them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import OURS, medians, row, stamped, told
+from graphcl import rundir
+
+DATA = "sequential/mclrec_Amazon_Beauty"
+LENGTH, ROWS = 50, 256
+
+
+def main(root: Path) -> dict[str, Any]:
+    from graphcl import sequence_run
+    from graphcl.data.sequence_batches import prefix_rows
+    from graphcl.data.sequences import load_sequences
+    from graphcl.recipes import sasrec
+
+    data = load_sequences(DATA)
+    config = sasrec.Config()
+    phase = sequence_run.start(sasrec, config, data.train, 0, "cpu")
+    phase.model.train()
+    batches = list(phase.batches(phase.streams["batches"]))
+    turns = iter(batches * 100)
+
+    def ours() -> None:
+        phase.step(phase.model, phase.inputs, next(turns), phase.streams["views"])
+
+    prefixes = prefix_rows(data.train, LENGTH, ROWS)
+    rows = list(prefixes(phase.streams["batches"]))
+    padded = iter(rows * 100)
+    step = padded_step(data.train.num_items)
+    seconds = medians({OURS: ours, "padded": lambda: step(next(padded))}, 6)
+    epochs = {OURS: seconds[OURS] * len(batches), "padded": seconds["padded"] * len(rows)}
+    lines = [
+        row(
+            "an epoch of SASRec, full softmax, Beauty",
+            epochs,
+            reach={"padded": 5},
+            note=f"{len(batches)} steps against {len(rows)}",
+        )
+    ]
+    for line in lines:
+        print(line["what"], told(line), file=sys.stderr)
+    result = stamped("sequential", rows=lines, summary={line["what"]: told(line) for line in lines})
+    rundir.write_json(root / "results" / "sequential.json", result)
+    return result
+
+
+def padded_step(num_items: int):  # type: ignore[no-untyped-def]
+    """A training step over a prefix batch, padded to 50 positions."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    layer = nn.TransformerEncoderLayer(64, 2, 256, 0.5, "gelu", layer_norm_eps=1e-12, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    table, places = nn.Embedding(num_items + 1, 64), nn.Embedding(LENGTH, 64)
+    before = nn.Sequential(nn.LayerNorm(64, eps=1e-12), nn.Dropout(0.5))
+    model = nn.ModuleList([encoder, table, places, before])
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    causal = nn.Transformer.generate_square_subsequent_mask(LENGTH)
+
+    def step(batch) -> None:  # type: ignore[no-untyped-def]
+        items = F.pad(batch.items, (0, LENGTH - batch.items.shape[1]), value=num_items)
+        wanted = torch.full(items.shape, -100)
+        width = batch.items.shape[1]
+        wanted[batch.places // width, batch.places % width] = batch.targets
+        h = encoder(before(table(items) + places.weight), mask=causal, is_causal=True)
+        logits = h @ table.weight[:num_items].T
+        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    return step
