@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import ModuleType
@@ -68,6 +69,7 @@ def check_pretraining(
     }  # fmt: skip
     config = module.Config(**{**{k: v for k, v in fast.items() if k in fields}, **settings})
     data, streams = planted_attributed() if module.KIND == "attributed" else planted(), Streams(0)
+    importlib.import_module("sklearn.cluster")  # which draws when it is first imported
     with undisturbed():
         if "embed" in vars(module):
             embedding = module.embed(config, data, rng=streams["init"])

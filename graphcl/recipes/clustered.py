@@ -79,20 +79,23 @@ def inputs(config: NodeClustering, data: AttributedData, *, rng: torch.Generator
     return Neighbourhoods(Sparse.from_scipy(x) if isinstance(x, sparse.csr_matrix) else x, positives, data.num_clusters)
 
 
-def smoothed(data: AttributedData, rank: int, hops: int) -> Tensor:  # [N, rank]
-    """Each column by its inverse frequency, rows of unit length, a truncated SVD, ``hops`` times ``D^-1/2 (A + I) D^-1/2``, unit rows."""
+def smoothed(data: AttributedData, rank: int, hops: int, *, tfidf: bool = True, unit: bool = True) -> Tensor:  # [N, rank]
+    """Rows of unit length, each column first weighed by its inverse frequency; a truncated SVD; ``hops`` times ``D^-1/2 (A + I) D^-1/2``;
+    unit rows again."""
     x = data.x if isinstance(data.x, sparse.csr_matrix) else sparse.csr_matrix(data.x.numpy())
     nodes = data.graph.num_nodes
-    held = np.maximum(np.bincount(x.indices[x.data != 0], minlength=x.shape[1]), 1)
-    weighed = x @ sparse.diags(np.log(nodes / held))
-    length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(1)).ravel())
-    weighed = (sparse.diags(1 / np.where(length > 0, length, 1)) @ weighed).tocsr().astype(np.float32)
-    found = truncated_svd(Sparse.from_scipy(weighed), min(rank, min(weighed.shape) - 1))
+    if tfidf:
+        held = np.maximum(np.bincount(x.indices[x.data != 0], minlength=x.shape[1]), 1)
+        x = (x @ sparse.diags(np.log(nodes / held))).tocsr()
+    length = np.sqrt(np.asarray(x.multiply(x).sum(axis=1), dtype=np.float64).ravel())
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    scaled = (sparse.diags(scale) @ x).tocsr().astype(np.float32)
+    found = truncated_svd(Sparse.from_scipy(scaled), min(rank, min(x.shape) - 1))
     h = found.u * found.s
     hop = convolution(data.graph.adj.to_scipy() + sparse.eye(nodes, dtype=np.float32, format="csr"))
     for _ in range(hops):
         h = hop @ h
-    return unit_rows(h)
+    return unit_rows(h) if unit else h
 
 
 def build(

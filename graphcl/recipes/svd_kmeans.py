@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from graphcl.data.attributed import AttributedData
-from graphcl.ops import Sparse, truncated_svd, unit_rows
-from graphcl.perturb.metapath import convolution
+from graphcl.recipes.clustered import smoothed
 
 KIND = "attributed"
 
@@ -27,7 +24,7 @@ class Config:
     dim: int = 64
     num_hops: int = 3
     unit: bool = True  # rows of the embedding have length 1
-    tfidf: bool = False  # columns by their inverse frequency first; with unit rows alone
+    tfidf: bool = False  # columns weighed by their inverse frequency first
     probe_learning_rate: float = 0.05
     probe_weight_decay: float = 0.0
 
@@ -40,13 +37,4 @@ def embed(config: Config, data: AttributedData, *, rng: torch.Generator) -> Tens
     for name, least in (("dim", 1), ("num_hops", 0)):
         if getattr(config, name) < least:
             raise ValueError(f"{name} must be {least} or more, got {getattr(config, name)}")
-    x = data.x if isinstance(data.x, sparse.csr_matrix) else sparse.csr_matrix(data.x.numpy())
-    lengths = np.sqrt(np.asarray(x.multiply(x).sum(axis=1), dtype=np.float64).ravel())
-    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    scaled = (sparse.diags(scale) @ x).tocsr().astype(np.float32)
-    found = truncated_svd(Sparse.from_scipy(scaled), min(config.dim, min(x.shape) - 1))
-    h = found.u * found.s
-    hop = convolution(data.graph.adj.to_scipy() + sparse.eye(data.graph.num_nodes, dtype=np.float32, format="csr"))
-    for _ in range(config.num_hops):
-        h = hop @ h
-    return unit_rows(h) if config.unit else h
+    return smoothed(data, config.dim, config.num_hops, tfidf=config.tfidf, unit=config.unit)

@@ -13,9 +13,11 @@ from graphcl.objectives.next_item import full_softmax
 def loss(targets, items):
     hidden = torch.randn(targets, 64, requires_grad=True)
     table = torch.randn(items + 1, 64).requires_grad_()
+    open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here: compiling kernels has its own
     before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
     full_softmax(hidden, table[:items], torch.randint(items, (targets,))).backward()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 - before
 
 loss(64, 300)  # kernels are compiled
 print(loss(4096, int(sys.argv[1])))

@@ -28,7 +28,7 @@ def build(recipe, **settings) -> tuple[Model, object]:
     """A recipe's model in float64 on the toy log, its epoch begun, and its graph."""
     names = {f.name for f in dataclasses.fields(recipe.Config)}
     rank = {"rank": 2} if "rank" in names else {}
-    clusters = {"num_clusters": 2, "warm_up": 0} if "num_clusters" in names else {}
+    clusters = {"num_clusters": 2, "warm_up": 0} if "warm_up" in names else {}
     config = recipe.Config(dim=dense.WIDTH, **{**rank, **clusters, **settings})
     model = recipe.build(config, dense.log(), rng=dense.generator(0)).double().train()
     graph = vars(recipe)["inputs"](config, dense.log()) if "inputs" in vars(recipe) else bipartite(dense.log())
