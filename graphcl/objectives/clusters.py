@@ -55,9 +55,9 @@ class Clusters(Approximate):
 
     def estimate(self, call: Call) -> Tensor:
         partition = self.state.of(call.kind, call.key, call.normalise, self._rng)
-        if partition.shares is not None and (self.own_cluster == "exact" or self.probe):
+        if partition.shares is not None and (self.own_cluster != "approx" or self.probe):
             raise ValueError(
-                "keys that belong to several clusters have no cluster of their own: own_cluster must be approx or drop, and probe 0"
+                "keys that belong to several clusters have none of their own: own_cluster must be approx, and probe 0"
             )
         keys = call.key.all()
         rows, cols = call.known
