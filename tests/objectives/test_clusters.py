@@ -304,14 +304,14 @@ def test_cluster_sampled_is_unbiased():
     given = {"temperature": 0.7, "key_weights": weights, "exclude": csr(banned), "normalise": True}
     exact = AllKeys()(query, Table(key), positives, **given)
     made = ClusterSampled(fixed(assigned), 4, rng=torch.Generator().manual_seed(0))
-    draws = torch.stack([made(query, Table(key), positives, **given).exp() for _ in range(3000)])
-    error = draws.detach().std(0) / math.sqrt(3000)
+    draws = torch.stack([made(query, Table(key), positives, **given).exp() for _ in range(1000)])
+    error = draws.detach().std(0) / math.sqrt(1000)
     assert bool(((draws.mean(0) - exact.exp()).abs() < 4 * error).all())
-    assert bool((error < 0.02 * exact.exp()).all())
+    assert bool((error < 0.04 * exact.exp()).all())
     mine = torch.autograd.grad(draws.mean(0).sum(), (query, key))
     theirs = torch.autograd.grad(exact.exp().sum(), (query, key))
     for a, b in zip(mine, theirs, strict=True):
-        assert_close(a, b, rtol=0, atol=0.03 * float(b.abs().max()))
+        assert_close(a, b, rtol=0, atol=0.06 * float(b.abs().max()))
 
 
 def test_cluster_sampled_tends_to_the_exact_value():
