@@ -55,7 +55,7 @@ def kmeans(
         centroids = _placed(start.to(x) - middle, metric)
     before = float("inf")
     for iteration in range(max_iterations + 1):
-        nearest, squared = _nearest(x, centroids)
+        nearest, squared = nearest_centroids(x, centroids)
         inertia = float(squared.sum(dtype=torch.float64))
         counts = torch.bincount(nearest, minlength=num_clusters)
         seeds = _seeds(squared, int((counts == 0).sum()), rng)
@@ -92,7 +92,7 @@ def _placed(rows: Tensor, metric: str) -> Tensor:
     return rows / row_norm(rows) if metric == "cosine" else rows
 
 
-def _nearest(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_centroids(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Each row's centroid and the squared distance to it, both [N]."""
     half = centroids.square().sum(1) / 2
     nearest, squared = [], []

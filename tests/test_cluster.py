@@ -70,8 +70,8 @@ def test_float32_far_from_the_origin():
 
 def test_stops_when_little_is_gained(monkeypatch):
     """From where it ended, an iteration gains nothing; from elsewhere a coarse tolerance ends sooner than a fine one."""
-    calls, nearest = [], cluster._nearest
-    monkeypatch.setattr(cluster, "_nearest", lambda *args: calls.append(1) or nearest(*args))
+    calls, nearest = [], cluster.nearest_centroids
+    monkeypatch.setattr(cluster, "nearest_centroids", lambda *args: calls.append(1) or nearest(*args))
 
     def count(**options):
         calls.clear()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphcl.ops import Operator
+from graphcl.ops import Operator, drawn_linear
 
 _ROWS = 2**14  # whose hidden layers are held at a time
 
@@ -25,7 +25,7 @@ class MLP(nn.Module):
         super().__init__()
         if len(widths) < 2 or min(widths) < 1:
             raise ValueError(f"widths are two or more numbers of 1 or more, got {tuple(widths)}")
-        self.layers = nn.ModuleList(_linear(a, b, rng) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(drawn_linear(a, b, rng) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor | Operator) -> Tensor:  # [N, F] -> [N, d]
         layers: list[nn.Module] = list(self.layers)
@@ -45,13 +45,3 @@ def _through(hidden: Tensor, layers: Sequence[nn.Module], begun: bool) -> Tensor
         hidden = layer(hidden.relu() if begun else hidden)
         begun = True
     return hidden
-
-
-def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
-    """With torch's default distribution, drawn from ``rng``."""
-    made = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    bound = inputs**-0.5
-    with torch.no_grad():
-        made.weight.uniform_(-bound, bound, generator=rng)
-        made.bias.uniform_(-bound, bound, generator=rng)
-    return made

@@ -11,7 +11,7 @@ from torch import Tensor
 from graphcl.contracts import Keys, Part
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
 from graphcl.objectives.negatives import AllKeys
-from graphcl.ops import segment_log_sum_exp, segment_numbers, unit_rows
+from graphcl.ops import row_pointers, segment_log_sum_exp, segment_numbers, unit_rows
 
 WARN = 0.2  # nats
 _ANCHORS = 256  # of a batch, on which the gap is measured
@@ -76,7 +76,7 @@ class Approximate(Part):
     @torch.no_grad()
     def _gap(self, call: Call, lse: Tensor) -> Gap:
         n = len(call.query)
-        some = torch.arange(0, n, -(-n // _ANCHORS), device=lse.device)
+        some = watched(lse)
         banned = call.banned
         if banned is not None:
             place = lse.new_full((n,), -1, dtype=torch.int64)
@@ -89,6 +89,11 @@ class Approximate(Part):
             bias=None if call.key_weights is None else call.key_weights.log(), banned=banned,
         )  # fmt: skip
         return measured(self, call.kind, lse[some] + self.offset, exact)
+
+
+def watched(lse: Tensor) -> Tensor:
+    """The anchors [n] on which a gap is measured, evenly spaced."""
+    return torch.arange(0, len(lse), -(-len(lse) // _ANCHORS), device=lse.device)
 
 
 def measured(part: Part, kind: str, found: Tensor, exact: Tensor) -> Gap:  # [n] each
@@ -154,6 +159,4 @@ class Call:
             keys = self.rows(self.positives)[rows]  # by the ids as they came, which a side may have gathered already
         logits = (self.query[rows] * keys).sum(1) / self.temperature
         bias = self.bias(cols)
-        counts = torch.bincount(rows, minlength=len(self.query))
-        pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return segment_log_sum_exp(logits if bias is None else logits + bias, pointers)
+        return segment_log_sum_exp(logits if bias is None else logits + bias, row_pointers(rows, len(self.query)))

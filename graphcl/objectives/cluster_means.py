@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from graphcl.contracts import Pair, Part
-from graphcl.objectives.approximate import Gap, measured
+from graphcl.objectives.approximate import Gap, measured, watched
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
 from graphcl.objectives.partition import Partition
-
-_ANCHORS = 256
 
 
 class ClusterMeans(Part):
@@ -60,7 +58,7 @@ class ClusterMeans(Part):
 
     @torch.no_grad()
     def _gap(self, pair: Pair, keys: Tensor, assignments: Tensor, lse: Tensor) -> Gap:
-        some = torch.arange(0, len(lse), -(-len(lse) // _ANCHORS), device=lse.device)
+        some = watched(lse)
         own = assignments[pair.positives[some]]
         parted = torch.stack([(own[:, k, None] != assignments[:, k]) for k in range(own.shape[1])]).sum(0)
         exact = (pair.query[some].detach() @ keys.T / self.temperature + parted.log()).logsumexp(1)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from graphcl.cluster import kmeans
+from graphcl.cluster import kmeans, nearest_centroids
 from graphcl.contracts import Keys, Part
 from graphcl.objectives.partition import Partition
 from graphcl.ops import unit_rows
 
 _ROWS_A_CLUSTER = 256  # that k-means looks at; of more, a sample
+_ROWS = 2**14  # of many keys, that are read at a time
 _FIRST, _NEXT = 10, 3  # moves of the centroids, at first and from where they were
 
 
@@ -105,10 +106,6 @@ class ClusterState(Part):
         )
         if sample is keys:
             return found.nearest
-        half = found.centroids.square().sum(1) / 2
         return torch.cat(
-            [
-                torch.addmm(half, unit_rows(rows) if normalise else rows, found.centroids.T, alpha=-1).argmin(1)
-                for rows in keys.split(max(1, 2**22 // count))
-            ]
+            [nearest_centroids(unit_rows(rows) if normalise else rows, found.centroids)[0] for rows in keys.split(_ROWS)]
         )

@@ -18,8 +18,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
-from graphcl.objectives.partition import Partition
-from graphcl.ops import add_rows, pair_scores, segment_log_sum_exp, segment_sum, unit_rows
+from graphcl.objectives.partition import Partition, through_unit
+from graphcl.ops import add_rows, pair_scores, row_pointers, segment_log_sum_exp, segment_sum, unit_rows
 
 Order = Literal[1, 2, "2t"]
 _STORED = 2**23  # logits of exact pairs that are kept for the backward; more are computed again
@@ -122,10 +122,7 @@ class _Sums(Function):
             add_rows(near, rows, share @ members_rows)
             back = share.T @ query[rows]
             if plan.normalise:
-                length = keys[members].norm(dim=1, keepdim=True)
-                back = (back - members_rows * (back * members_rows).sum(1, keepdim=True)) / length.masked_fill(
-                    length < 1e-12, torch.inf
-                )
+                back = through_unit(back, keys[members])
             far[members] += back  # a member stands once
         ctx.shares = []
         return near, far, None
@@ -196,8 +193,7 @@ def _inside(excluded: Entries | None, exact: Entries | None, partition: Partitio
 def _by_rows(values: Tensor, rows: Tensor, n: int) -> Tensor:  # [E], [E] -> [n]
     """Log-sum-exp of each row's values."""
     order = rows.argsort(stable=True)
-    counts = torch.bincount(rows, minlength=n)
-    return segment_log_sum_exp(values[order], torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
+    return segment_log_sum_exp(values[order], row_pointers(rows, n))
 
 
 def joined(parts: list[Tensor]) -> Tensor:
@@ -211,16 +207,11 @@ def joined(parts: list[Tensor]) -> Tensor:
     return torch.where(total > 0, top + torch.where(total > 0, total, 1.0).log(), -torch.inf)
 
 
-def _pointers(rows: Tensor, n: int) -> Tensor:
-    counts = torch.bincount(rows, minlength=n)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-
-
 def _scores(query: Tensor, keys: Tensor, entries: Entries, normalise: bool) -> Tensor:
     """``<q_i, k_j>`` of entries in order of rows [E]."""
     columns, place = entries[1].unique(return_inverse=True)
     rows = keys[columns]
-    return pair_scores(query, unit_rows(rows) if normalise else rows, _pointers(entries[0], len(query)), place)
+    return pair_scores(query, unit_rows(rows) if normalise else rows, row_pointers(entries[0], len(query)), place)
 
 
 def _gone(
@@ -245,7 +236,7 @@ def _reduced(
     pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     gone, pulled = segment_sum(weight[order], pointers), segment_sum((weight * score)[order], pointers)
     anchors, clusters = flat // partition.count, flat % partition.count
-    dots = pair_scores(query, sums, _pointers(anchors, len(query)), clusters)
+    dots = pair_scores(query, sums, row_pointers(anchors, len(query)), clusters)
     left = total[clusters] - gone
     some = (counts < partition.holders[clusters]) & (left > 0)
     left = torch.where(some, left, 1.0)

@@ -94,13 +94,13 @@ class Partition:
         if self.shares is not None:
             moved = self._operator(keys) @ gradient
             moved = moved if weights is None else moved * weights[:, None]
-            return _through_unit(moved, keys) if normalise else moved
+            return through_unit(moved, keys) if normalise else moved
         out = torch.empty_like(keys)
         for start in range(0, len(keys), _ROWS):
             part = slice(start, start + _ROWS)
             moved = gradient[self.ids[part]]
             moved = moved if weights is None else moved * weights[part, None]
-            out[part] = _through_unit(moved, keys[part]) if normalise else moved
+            out[part] = through_unit(moved, keys[part]) if normalise else moved
         return out
 
     def _operator(self, like: Tensor) -> Sparse:
@@ -124,7 +124,7 @@ class _Pool(Function):
         return ctx.partition.spread(gradient, ctx.saved_tensors[0], None, False), None
 
 
-def _through_unit(gradient: Tensor, rows: Tensor) -> Tensor:  # [n, d]
+def through_unit(gradient: Tensor, rows: Tensor) -> Tensor:  # [n, d]
     """A gradient by unit rows as one by the rows."""
     length = row_norm(rows)
     length = length.masked_fill(length < 1e-12, torch.inf)

@@ -44,27 +44,28 @@ class Sampled(Approximate):
         if count < 1:
             raise ValueError(f"count must be 1 or more keys, got {count}")
         self.count, self.log_q = count, log_q
+        self._chances: dict[str, tuple[Tensor, Tensor]] = {}
         for kind, values in (popularity or {}).items():
             chance = values.double() ** power
             if not bool((values >= 0).all()) or not 0 < float(chance.sum()) < math.inf:
                 raise ValueError(f"popularity of kind {kind!r} must be 0 or more and finite, and above 0 for some key")
-            self.register_buffer(f"{kind}_chance", chance / chance.sum(), persistent=False)
+            chance = (chance / chance.sum()).cpu()  # where draws are made
+            self._chances[kind] = chance, chance.cumsum(0)
 
     def estimate(self, call: Call) -> Tensor:
         m = len(call.key)
-        chance = getattr(self, f"{call.kind}_chance", None)
-        if chance is None:
+        if call.kind not in self._chances:
             drawn = torch.randint(m, (self.count,), generator=self.rng)
             correction = torch.full((self.count,), math.log(m / self.count), dtype=torch.float64)
         else:
+            chance, ends = self._chances[call.kind]
             if len(chance) != m:
                 raise ValueError(f"popularity is of {len(chance)} keys of kind {call.kind!r}, but there are {m}")
-            ends = chance.cpu().cumsum(0)
             drawn = torch.searchsorted(
                 ends, torch.rand(self.count, generator=self.rng, dtype=torch.float64) * ends[-1], right=True
             )
             drawn = drawn.clamp_max(m - 1)
-            correction = -(chance.cpu()[drawn] * self.count).log()
+            correction = -(chance[drawn] * self.count).log()
         drawn = drawn.to(call.query.device)
         bias = call.bias(drawn)
         if self.log_q:

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from graphcl.contracts import Pair
 from graphcl.objectives.infonce import InfoNCE
 from graphcl.objectives.negatives import AllKeys
-from graphcl.ops import Disagreement, Gate, exp_columns, gather_rows, memory, unit_rows
+from graphcl.ops import Disagreement, Gate, drawn_linear, exp_columns, gather_rows, memory, unit_rows
 
 Weights = Literal["none", "cluster", "learned"]
 Mode = Literal["joint", "normalised"]
@@ -73,7 +73,7 @@ class WeightedInfoNCE(nn.Module):
         if weights == "learned":
             if dim is None or rng is None:
                 raise ValueError("weights='learned' needs dim, the width of the rows, and rng, which draws its parameters")
-            self.inner, self.outer = _linear(dim, hidden, rng), _linear(hidden, 1, rng)  # W1, b1; w2, b2
+            self.inner, self.outer = drawn_linear(dim, hidden, rng), drawn_linear(hidden, 1, rng)  # W1, b1; w2, b2
 
     def forward(self, pair: Pair, assignments: Tensor | None = None) -> Tensor:
         if (assignments is None) == (self.weights == "cluster"):
@@ -103,14 +103,6 @@ class WeightedInfoNCE(nn.Module):
         if query.shape[1] != self.inner.in_features:
             raise ValueError(f"the learned weights are for rows of width {self.inner.in_features}, got {query.shape[1]}")
         return self.inner(query), F.linear(keys, self.inner.weight), self.outer.weight[0], self.outer.bias[0]
-
-
-def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
-    """With torch's default distribution, drawn from ``rng``."""
-    made = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    for parameter in (made.weight, made.bias):
-        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=rng)
-    return made
 
 
 def _checked(assignments: Tensor, keys: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from graphcl.ops.counter import draw_key as draw_key
 from graphcl.ops.counter import uniform as uniform
 from graphcl.ops.dense import add_rows as add_rows
+from graphcl.ops.dense import drawn_linear as drawn_linear
 from graphcl.ops.dense import gather_rows as gather_rows
 from graphcl.ops.dense import row_norm as row_norm
 from graphcl.ops.dense import unit_rows as unit_rows
@@ -15,6 +16,7 @@ from graphcl.ops.operator import Product as Product
 from graphcl.ops.pair_scores import pair_scores as pair_scores
 from graphcl.ops.pair_weights import Disagreement as Disagreement
 from graphcl.ops.pair_weights import Gate as Gate
+from graphcl.ops.segment import row_pointers as row_pointers
 from graphcl.ops.segment import segment_log_sum_exp as segment_log_sum_exp
 from graphcl.ops.segment import segment_max as segment_max
 from graphcl.ops.segment import segment_numbers as segment_numbers

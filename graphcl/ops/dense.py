@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -69,3 +69,11 @@ class _UnitRows(Function):
     def backward(ctx, grad):
         y, length = ctx.saved_tensors
         return (grad - y * (grad * y).sum(-1, keepdim=True)) / length, None
+
+
+def drawn_linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
+    """A layer with torch's default distribution, drawn from ``rng``."""
+    made = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    for parameter in (made.weight, made.bias):
+        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=rng)
+    return made

@@ -50,6 +50,12 @@ def segment_numbers(pointers: Tensor) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(pointers) - 1, device=pointers.device), pointers.diff())
 
 
+def row_pointers(rows: Tensor, num_rows: int) -> Tensor:  # [E] in any order -> [num_rows + 1]
+    """Where each row's entries begin and end once they stand in order of rows."""
+    counts = torch.bincount(rows, minlength=num_rows)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
 @cache
 def scatter_kernel() -> Callable[[Tensor, Tensor, str], Tensor] | None:
     """PyG's segment reduction over torch-scatter's kernels; None where that is not installed."""

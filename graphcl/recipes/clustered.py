@@ -6,7 +6,6 @@ What PamC, its exact counterpart SCGC and a form with sizes share; they differ i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -26,8 +25,9 @@ from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters
 from graphcl.ops import Operator, Sparse, pair_scores, segment_log_sum_exp, segment_numbers, truncated_svd, unit_rows
 from graphcl.perturb.metapath import convolution
+from graphcl.recipes.metapaths import step as step
+from graphcl.recipes.metapaths import whole
 from graphcl.recipes.settings import ClusterTraining
-from graphcl.train import PlainStep
 from graphcl.views.neighbours import influence
 
 _KMEANS_ROWS = 50_000  # at most, for the first centres
@@ -189,20 +189,12 @@ def contrast(
     if negatives == "pairs":
         return cluster_pairs(z, partition, temperature) - near.mean()
     every = torch.arange(len(z), device=z.device)
-    weights = torch.ones_like(z[:, 0])
     if negatives == "exact":
         lse = log_sum_exp(unit, unit, temperature, tile_entries=2**24, banned=(every, every))
     else:
-        lse = cluster_log_sum_exp(unit, unit, partition, temperature, dropped=(every, partition.ids), weights=weights)
+        lse = cluster_log_sum_exp(unit, unit, partition, temperature, dropped=(every, partition.ids))
     return (torch.logaddexp(lse, torch.zeros_like(lse)) - near).mean()  # the own node is exp(0)
 
 
 def batches(config: NodeClustering, data: AttributedData) -> Batches:
-    def whole(rng: torch.Generator) -> Iterator[Targets]:
-        yield Targets()
-
     return whole
-
-
-def step(config: NodeClustering, model: nn.Module) -> PlainStep:
-    return PlainStep(model, config.learning_rate)

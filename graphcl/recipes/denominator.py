@@ -11,6 +11,7 @@ from graphcl.communities import communities
 from graphcl.contracts import Negatives
 from graphcl.graph import Graph
 from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, ClusterState, InBatch, Sampled
+from graphcl.objectives.cluster_sums import Order
 
 Kind = Literal["exact", "batch", "sampled", "clusters", "cluster_sampled", "bank"]
 
@@ -50,5 +51,5 @@ def strategy(config: Denominator, graph: Graph, dim: int, rng: torch.Generator) 
     state = ClusterState(sizes, config.num_clusters or None, every=config.cluster_every, given=given)
     if config.negatives == "cluster_sampled":
         return ClusterSampled(state, config.num_negatives)
-    order = config.cluster_order if config.cluster_order == "2t" else 1 if config.cluster_order == "1" else 2
+    order: Order = "2t" if config.cluster_order == "2t" else int(config.cluster_order)  # type: ignore[assignment]
     return Clusters(state, order=order, own_cluster=config.own_cluster, probe=config.probe, gradient=config.cluster_gradient)

@@ -20,7 +20,7 @@ from graphcl.hetero import Context, Features, Tie
 from graphcl.ops import Mean, Operator, Sparse, draw_key, unit_rows
 from graphcl.ops.neighbours import joined, restricted, sampled_entries
 from graphcl.perturb.metapath import convolution, mask_edges, mask_features
-from graphcl.recipes.settings import Pretraining
+from graphcl.recipes.settings import ClusterTraining, Pretraining
 from graphcl.streams import borrowed
 from graphcl.train import PlainStep
 from graphcl.views.metapath import MetaPathContexts
@@ -291,5 +291,5 @@ def whole(rng: torch.Generator) -> Iterator[Targets]:
     yield Targets()
 
 
-def step(config: Pretraining, model: nn.Module) -> PlainStep:
+def step(config: Pretraining | ClusterTraining, model: nn.Module) -> PlainStep:
     return PlainStep(model, config.learning_rate, weight_decay=config.weight_decay)

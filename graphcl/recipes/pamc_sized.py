@@ -7,37 +7,19 @@ first order, in time linear in the nodes; ``pamc`` loses the sizes and the node.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from graphcl.data.attributed import AttributedData
-from graphcl.recipes.clustered import Clusterer, Neighbourhoods, NodeClustering
+from graphcl.recipes.clustered import Clusterer, Neighbourhoods
 from graphcl.recipes.clustered import batches as batches
 from graphcl.recipes.clustered import build as built
 from graphcl.recipes.clustered import inputs as inputs
 from graphcl.recipes.clustered import step as step
+from graphcl.recipes.pamc import PRESETS as PRESETS
+from graphcl.recipes.pamc import SPACE as SPACE
+from graphcl.recipes.pamc import Config as Config
 
 KIND = "attributed"
-
-
-@dataclass(frozen=True)
-class Config(NodeClustering):
-    learning_rate: float = 1e-3
-
-
-PRESETS: dict[str, dict] = {  # PamC's
-    "attributed/acm": {"weight": 0.5, "self_weight": 0.5, "hops": 1, "temperature": 2.0},
-    "attributed/dblp": {"weight": 2.0, "self_weight": 2.0, "hops": 1, "temperature": 1.0},
-    "attributed/citeseer": {"weight": 2.0, "self_weight": 2.5, "hops": 3, "temperature": 2.0},
-}
-SPACE: dict[str, tuple | list] = {
-    "learning_rate": (1e-4, 3e-3, "log"),
-    "weight": (0.1, 5.0, "log"),
-    "self_weight": (0.1, 15.0, "log"),
-    "hops": (1, 4),
-    "temperature": (0.5, 4.0, "log"),
-}
 
 
 def build(config: Config, data: AttributedData, prepared: Neighbourhoods, *, rng: torch.Generator) -> Clusterer:
