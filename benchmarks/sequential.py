@@ -1,27 +1,40 @@
-"""An epoch of SASRec with the full softmax on Beauty, against the padded layout that releases train: ``graphcl bench sequential``.
+"""An epoch of SASRec with the full softmax on Beauty, against the padded layout that releases train, written here with torch's encoder
+layers, and against RecBole's SASRec: ``graphcl bench sequential``.
 
-Ours: a row a user, real tokens alone, targets chosen before the product with the catalogue. The padded form is written here with torch's
-encoder layers: a row a prefix, 256 rows of 50 positions a step, logits at every position, loss at the last. Both take some steps in turns;
-an epoch is a step's median times the steps it has. Threads are as the environment sets them.
+Ours: a row a user, real tokens alone, targets chosen before the product with the catalogue. The padded form: a row a prefix, 256 rows
+of 50 positions a step, logits at every position, loss at the last. RecBole: the same rows, logits at the last position, drawing of the
+batch included; in an environment of its own (``make test-recbole``), left out where that is not. All take some steps in turns; an
+epoch is a step's median times the steps it has. Threads are as the environment sets them, the same for all.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks import recbole_steps
 from benchmarks.measure import OURS, medians, row, stamped, told
 from graphcl import rundir
 
 DATA = "sequential/mclrec_Amazon_Beauty"
 LENGTH, ROWS = 50, 256
+RECBOLE = {
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": LENGTH, "train_batch_size": ROWS,
+    "loss_type": "CE", "train_neg_sample_args": None, "learning_rate": 1e-3,
+    "eval_args": {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"},
+}  # fmt: skip
 
 
 def main(root: Path) -> dict[str, Any]:
+    import torch
+
     from graphcl import sequence_run
     from graphcl.data.sequence_batches import prefix_rows
     from graphcl.data.sequences import load_sequences
+    from graphcl.integrations.peer import write_placed
     from graphcl.recipes import sasrec
 
     data = load_sequences(DATA)
@@ -38,19 +51,27 @@ def main(root: Path) -> dict[str, Any]:
     rows = list(prefixes(phase.streams["batches"]))
     padded = iter(rows * 100)
     step = padded_step(data.train.num_items)
-    seconds = medians({OURS: ours, "padded": lambda: step(next(padded))}, 6)
-    epochs = {OURS: seconds[OURS] * len(batches), "padded": seconds["padded"] * len(rows)}
+    calls, steps = {OURS: ours, "padded": lambda: step(next(padded))}, {OURS: len(batches), "padded": len(rows)}
+    with ExitStack() as held:
+        about = None
+        if recbole_steps.PYTHON.exists():
+            folder = held.enter_context(tempfile.TemporaryDirectory())
+            log, owners = data.log, data.log.users
+            places = torch.arange(len(owners)) - log.pointers[owners]
+            write_placed(Path(folder), "log", owners.numpy(), log.items.numpy(), places.numpy())
+            peer = held.enter_context(recbole_steps.recbole(folder, "log", "SASRec", RECBOLE))
+            calls[peer.name], steps[peer.name], about = peer.step, peer.about["steps"], peer.about
+        seconds = medians(calls, 6)
+    epochs = {name: seconds[name] * steps[name] for name in calls}
     lines = [
         row(
-            "an epoch of SASRec, full softmax, Beauty",
-            epochs,
-            reach={"padded": 5},
-            note=f"{len(batches)} steps against {len(rows)}",
+            "an epoch of SASRec, full softmax, Beauty", epochs, reach={"padded": 5},
+            note="steps: " + ", ".join(f"{name} {count}" for name, count in steps.items()),
         )
-    ]
+    ]  # fmt: skip
     for line in lines:
         print(line["what"], told(line), file=sys.stderr)
-    result = stamped("sequential", rows=lines, summary={line["what"]: told(line) for line in lines})
+    result = stamped("sequential", peer=about, rows=lines, summary={line["what"]: told(line) for line in lines})
     rundir.write_json(root / "results" / "sequential.json", result)
     return result
 

@@ -1,20 +1,15 @@
-"""A LightGCN step here and in RecBole, in turns: ``make bench-recbole``.
-
-RecBole needs older packages, so it runs in ``.venv-recbole`` as a process that makes one step
-when asked for one. Its data are gowalla's pairs as atomic files in a temporary folder.
-"""
+"""A LightGCN step here and in RecBole, in turns: ``make bench-recbole``. Its data are gowalla's pairs as atomic files."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import OURS, ROOT, row, stamped, timed, told
+from benchmarks import recbole_steps
+from benchmarks.measure import OURS, row, stamped, timed, told
 from benchmarks.steps import OurStep
 from graphcl import rundir, runs
 from graphcl.data import protocol as protocols
@@ -23,17 +18,21 @@ from graphcl.integrations.peer import write_parts
 from graphcl.interactions import Interactions
 from graphcl.recipes import lightgcn
 
-PYTHON = ROOT / ".venv-recbole" / "bin" / "python"
+SETTINGS = {  # batch 2048, three layers, width 64, as ours
+    "benchmark_filename": ["train", "valid", "test"], "load_col": {"inter": ["user_id", "item_id"]},
+    "embedding_size": 64, "n_layers": 3, "reg_weight": 1e-4, "train_batch_size": 2048, "learning_rate": 1e-3,
+    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0},
+    "eval_args": {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "RO", "mode": "full"},
+}  # fmt: skip
 
 
-def compare(train: Interactions, test: Interactions, *, python: Path = PYTHON, repeats: int = 15) -> dict[str, Any]:
+def compare(train: Interactions, test: Interactions, *, python: Path = recbole_steps.PYTHON, repeats: int = 15) -> dict[str, Any]:
     """Median seconds of a step, and of a step with its share of the sampling, on both sides.
 
     Raises:
         FileNotFoundError: there is no environment with RecBole.
     """
-    if not python.exists():
-        raise FileNotFoundError(f"{python} is not there; make test-recbole creates the environment")
+    recbole_steps.check(python)
     graph = bipartite(train)
     ours = OurStep(lightgcn, graph, train)
     sampling = float(np.median([timed(lambda: ours.drawn(1)) for _ in range(3)])) / ours.epoch_steps
@@ -42,42 +41,22 @@ def compare(train: Interactions, test: Interactions, *, python: Path = PYTHON, r
     with tempfile.TemporaryDirectory() as folder:
         # RecBole wants a validation part: the test part again, never looked at.
         write_parts(Path(folder), "log", {"train": train, "valid": test, "test": test})
-        # It writes a log folder where it stands, so it stands in the temporary one. -P: the folder of a script stays
-        # off the path.
-        with subprocess.Popen(
-            [python, "-P", ROOT / "benchmarks" / "recbole_peer.py", folder, "log"],
-            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        ) as peer:  # fmt: skip
-            assert peer.stdin is not None
-            assert peer.stdout is not None
-            about = _answer(peer.stdout)
+        with recbole_steps.recbole(folder, "log", "LightGCN", SETTINGS, python=python) as peer:
             for turn in range(repeats + 2):  # two to warm up
                 batch = next(batches)
                 seconds = timed(lambda batch=batch: ours(batch))
-                peer.stdin.write("\n")
-                peer.stdin.flush()
-                answer = _answer(peer.stdout)
+                answer = peer.step()
                 if turn > 1:
                     taken["ours"].append(seconds)
                     taken["step"].append(answer["step"])
                     taken["draw"].append(answer["draw"])
-            peer.stdin.close()
-    name = f"RecBole {about['recbole']}"
     mine, step = float(np.median(taken["ours"])), float(np.median(taken["step"]))
     drawn = float(np.median(np.add(taken["step"], taken["draw"])))
     rows = [
-        row("LightGCN step, 3 layers, d 64, batch 2048", {OURS: mine, name: step}),
-        row("the same with its share of the sampling", {OURS: mine + sampling, name: drawn}),
+        row("LightGCN step, 3 layers, d 64, batch 2048", {OURS: mine, peer.name: step}),
+        row("the same with its share of the sampling", {OURS: mine + sampling, peer.name: drawn}),
     ]
-    return {"peer": about, "rows": rows}
-
-
-def _answer(lines: Any) -> dict[str, Any]:
-    """The next line of JSON; whatever else a library prints is passed over."""
-    for line in lines:
-        if line.startswith("{"):
-            return json.loads(line)
-    raise RuntimeError("the process with RecBole ended early; what it said stands above")
+    return {"peer": peer.about, "rows": rows}
 
 
 def main(root: Path = Path("benchmarks"), data: str = "gowalla") -> dict[str, Any]:

@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphcl.ops import dropout, gather_rows
+from graphcl.ops import causal_attention, dropout, gather_rows
 from graphcl.streams import borrowed
-
-_WIDTHS = (8, 16, 32, 64, 128)  # on CPU, rows are padded for attention to the next of these, not to the longest row
 
 
 class SASRec(nn.Module):
     """The state after each item, [B, T, d], or at given places only.
 
     The table has a row for each of the items 0..I - 1 and the row I, which stands for a masked item. Rows are padded on the right:
-    causal attention never looks there, so no key mask is needed and padding is never computed outside of attention.
+    causal attention never looks there, so no key mask is needed. Padding is never computed, but within attention on a GPU.
 
     Raises:
         ValueError: a width that heads can't share, a size below 1, a dropout outside [0, 1).
@@ -83,17 +81,18 @@ class SASRec(nn.Module):
             raise ValueError(f"histories of at most {len(self.positions)} items are expected (max_length), got {width}")
         draws = self.training and self.draws
         assert rng is not None or not draws, "dropout in training needs rng"
-        tokens = _Tokens(items, lengths)
+        real = (torch.arange(width, device=items.device) < lengths[:, None]).flatten().nonzero()[:, 0]  # [n]
+        pointers = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         with borrowed(rng) if draws and rng is not None else nullcontext():
-            x = gather_rows(self.items, items.flatten()[tokens.flat]) + gather_rows(self.positions, tokens.flat % width)
+            x = gather_rows(self.items, items.flatten()[real]) + gather_rows(self.positions, real % width)
             x = dropout(self.norm(x), self.dropout if self.training else 0.0)
             for block in self.blocks[:-1]:
-                x = block(x, tokens)
-            wanted = None if places is None else torch.searchsorted(tokens.flat, places)
-            x = self.blocks[-1](x, tokens, wanted)
+                x = block(x, pointers, width)
+            wanted = None if places is None else torch.searchsorted(real, places)
+            x = self.blocks[-1](x, pointers, width, wanted)
         if places is not None:
             return x
-        return x.new_zeros(items.numel(), x.shape[1]).index_copy(0, tokens.flat, x).view(*items.shape, -1)
+        return x.new_zeros(items.numel(), x.shape[1]).index_copy(0, real, x).view(*items.shape, -1)
 
     def last(self, items: Tensor, lengths: Tensor, *, rng: torch.Generator | None = None) -> Tensor:  # [B, T], [B] -> [B, d]
         """The state after each row's last item."""
@@ -103,31 +102,6 @@ class SASRec(nn.Module):
 def ends(items: Tensor, lengths: Tensor) -> Tensor:  # [B, T], [B] -> [B]
     """Flat positions of the rows' last items."""
     return torch.arange(len(items), device=items.device) * items.shape[1] + lengths - 1
-
-
-class _Tokens:
-    """Real tokens of padded rows, one after the other, and their slots in blocks of rows of like length."""
-
-    def __init__(self, items: Tensor, lengths: Tensor):
-        width = items.shape[1]
-        self.flat = (torch.arange(width, device=items.device) < lengths[:, None]).flatten().nonzero().flatten()  # [n]
-        if items.device.type == "cpu":
-            widths = torch.tensor([*(w for w in _WIDTHS if w < width), width])
-            which = torch.searchsorted(widths, lengths)
-        else:
-            widths, which = torch.tensor([width]), torch.zeros_like(lengths)
-        self.blocks = [
-            (count, w) for count, w in zip(which.bincount(minlength=len(widths)).tolist(), widths.tolist(), strict=True) if count
-        ]
-        order = which.argsort(stable=True)
-        held = widths.to(items.device)[which[order]]
-        start = torch.empty_like(lengths).index_copy_(0, order, held.cumsum(0) - held)
-        self.slots = start[self.flat // width] + self.flat % width  # [n]
-
-    def spread(self, x: Tensor) -> list[Tensor]:  # [n, c] -> blocks [b, w, c]
-        whole = x.new_zeros(sum(count * width for count, width in self.blocks), x.shape[1]).index_copy(0, self.slots, x)
-        parts = whole.split([count * width for count, width in self.blocks])
-        return [part.view(count, width, -1) for part, (count, width) in zip(parts, self.blocks, strict=True)]
 
 
 class _Block(nn.Module):
@@ -140,21 +114,15 @@ class _Block(nn.Module):
         self.up, self.down = nn.Linear(dim, inner), nn.Linear(inner, dim)
         self.attention_norm, self.norm = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
 
-    def forward(self, x: Tensor, tokens: _Tokens, wanted: Tensor | None = None) -> Tensor:  # [n, d] -> [n, d], or the wanted rows
-        mixed = torch.cat([self.attend(block) for block in tokens.spread(self.qkv(x))])
-        if wanted is None:
-            mixed = mixed.index_select(0, tokens.slots)
-        else:  # what follows works token by token
-            x, mixed = gather_rows(x, wanted), mixed.index_select(0, tokens.slots[wanted])
+    def forward(  # [n, d] -> [n, d], or the wanted rows
+        self, x: Tensor, pointers: Tensor, longest: int, wanted: Tensor | None = None
+    ) -> Tensor:
+        share = self.attention_dropout if self.training else 0.0
+        mixed = causal_attention(self.qkv(x), pointers, self.num_heads, share, longest=longest)
+        if wanted is not None:  # what follows works token by token
+            x, mixed = gather_rows(x, wanted), gather_rows(mixed, wanted)
         a = self.attention_norm(x + self.dropped(self.out(mixed)))
         return self.norm(a + self.dropped(self.down(F.gelu(self.up(a)))))
-
-    def attend(self, qkv: Tensor) -> Tensor:  # [b, w, 3 d] -> [b * w, d]
-        count, width, _ = qkv.shape
-        q, k, v = qkv.view(count, width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        share = self.attention_dropout if self.training else 0.0
-        found = F.scaled_dot_product_attention(q, k, v, dropout_p=share, is_causal=True)
-        return found.transpose(1, 2).reshape(count * width, -1)
 
     def dropped(self, x: Tensor) -> Tensor:
         return dropout(x, self.dropout if self.training else 0.0)

@@ -134,7 +134,12 @@ def write_history(folder: Path, name: str, made: Split) -> None:
     starts = np.searchsorted(users[by_user], users[by_user])
     place = np.empty(len(users), dtype=np.int64)
     place[by_user] = np.arange(len(users)) - starts
-    rows = zip(users.tolist(), log.items[order].tolist(), place.tolist(), strict=True)
+    write_placed(folder, name, users, log.items[order], place)
+
+
+def write_placed(folder: Path, name: str, users: np.ndarray, items: np.ndarray, places: np.ndarray) -> None:
+    """``folder/NAME/NAME.inter``: row numbers of users and items as text, an item's place in its user's history for time."""
+    rows = zip(users.tolist(), items.tolist(), places.tolist(), strict=True)
     lines = "\n".join(f"u{u}\ti{i}\t{t}" for u, i, t in rows)
     (folder / name).mkdir()
     (folder / name / f"{name}.inter").write_text(f"user_id:token\titem_id:token\ttimestamp:float\n{lines}\n")

@@ -1,5 +1,6 @@
 """Operators and the kernels behind them."""
 
+from graphcl.ops.causal_attention import causal_attention as causal_attention
 from graphcl.ops.counter import draw_key as draw_key
 from graphcl.ops.counter import uniform as uniform
 from graphcl.ops.dense import add_rows as add_rows
