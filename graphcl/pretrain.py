@@ -42,20 +42,8 @@ class NodeEmbeddings(NamedTuple):
     nodes: np.ndarray  # [N, d] float32
 
 
-class NodeRun:
+class NodeRun(rundir.Finished):
     """A finished run on a graph, read from its directory; it holds the embedding and the labels, and needs the graph no more."""
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.config: dict[str, Any] = rundir.read_config(self.path)
-
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        return rundir.read_result(self.path)
-
-    @cached_property
-    def recipe(self) -> ModuleType:
-        return find(self.config["recipe"])
 
     @cached_property
     def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,8 +72,7 @@ class NodeRun:
             raise ValueError(f"{self.config['recipe']} has no parameters")
         if fingerprint(data) != self.config["fingerprint"]:
             raise ValueError(f"{self.path} was trained on other data than {data.name!r} as it is now")
-        chosen, _ = configure(self.recipe, {"run": self.config["settings"]})
-        phase = start(self.recipe, chosen, data, self.config["seed"], "cpu")
+        phase = start(self.recipe, self._settings, data, self.config["seed"], "cpu")
         phase.model.load_state_dict(rundir.read_tensors(self.path / "model.safetensors")[0])
         return phase.model, phase.inputs
 
@@ -160,9 +147,7 @@ def train(
     phase = None if closed else start(module, chosen, made, seed, device)
     embedding = module.embed(chosen, made, rng=Streams(seed)["init"]) if closed else torch.empty(0)
     built = time.perf_counter() - began
-    # Nothing is written before here, so settings and data that are refused leave no directory behind.
-    rundir.write_json(directory / "config.json", about)
-    rundir.write_json(directory / "versions.json", rundir.versions(device))
+    rundir.write_beginning(directory, about, device)
     if on_start is not None:
         on_start(directory)
     clusters, best = None, {}
@@ -186,18 +171,12 @@ def train(
     )
     if best:
         metrics = as_published(metrics, {metric: value for metric, (value, _) in best.items()})
-    result = {
-        **{k: about[k] for k in ("recipe", "dataset", "seed", "protocol")},
-        "epochs": progress.epoch,
-        "steps": progress.steps,
-        "best_epoch": progress.best_epoch or None,
-        "selected_on": "test" if best else None if phase is None else SELECTED_ON.get(chosen.select, "valid"),
+    rundir.write_result(
+        directory, about, epochs=progress.epoch, steps=progress.steps, best_epoch=progress.best_epoch or None,
+        selected_on="test" if best else None if phase is None else SELECTED_ON.get(chosen.select, "valid"), metrics=metrics,
+        seconds={"load": loaded + built, "train": progress.seconds, "probe": time.perf_counter() - began},
         **({"best_epochs": {metric: epoch for metric, (_, epoch) in best.items()}} if best else {}),
-        "metrics": metrics,
-        "seconds": {"load": loaded + built, "train": progress.seconds, "probe": time.perf_counter() - began},
-        "run": str(directory),
-    }
-    rundir.write_json(directory / "result.json", result)
+    )  # fmt: skip
     return NodeRun(directory)
 
 

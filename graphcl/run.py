@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +21,6 @@ from graphcl.data.split import Split
 from graphcl.interactions import Vocabulary, concat
 from graphcl.metrics import KNOWN
 from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
-from graphcl.recipes.configure import configure, find
 from graphcl.recipes.model import Model
 from graphcl.recipes.parts import inputs_of, scorer_of
 from graphcl.streams import Streams
@@ -38,20 +35,8 @@ class Embeddings(NamedTuple):
     items: np.ndarray  # [I, d] float32
 
 
-class Run:
+class Run(rundir.Finished):
     """A finished run, read from its directory; it needs neither the data it was trained on nor the settings again."""
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.config: dict[str, Any] = rundir.read_config(self.path)
-
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        return rundir.read_result(self.path)
-
-    @cached_property
-    def recipe(self) -> ModuleType:
-        return find(self.config["recipe"])
 
     @cached_property
     def split(self) -> Split:
@@ -67,10 +52,6 @@ class Run:
         if protocols.find(self.config["protocol"]).refits_on:
             return protocols.refit_plan(self.split)
         return protocols.plan(self.split, self.config["protocol"])
-
-    @cached_property
-    def _settings(self) -> Any:
-        return configure(self.recipe, {"run": self.config["settings"]})[0]
 
     @cached_property
     def _restored(self) -> tuple[Any, Any, DotScorer | None]:

@@ -7,7 +7,9 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from graphcl.data.source import write_atomically
 from graphcl.interactions import Interactions, Vocabulary
+from graphcl.recipes.configure import configure, find
 
 FORMAT = 1  # of the directory; raised when an old one could be misread
 
@@ -77,6 +80,31 @@ def read_result(directory: Path) -> Any:
     if not (directory / "result.json").exists():
         raise ValueError(f"the run at {directory} has not finished; go on with it by resume (--resume --out {directory})")
     return read_json(directory / "result.json")
+
+
+def write_beginning(directory: Path, about: dict[str, Any], device: str) -> None:
+    """Nothing is written before, so settings and data that are refused leave no directory behind."""
+    write_json(directory / "config.json", about)
+    write_json(directory / "versions.json", versions(device))
+
+
+def write_result(
+    directory: Path,
+    about: dict[str, Any],
+    *,
+    epochs: int,
+    steps: int,
+    best_epoch: int | None,
+    selected_on: str | None,
+    metrics: dict[str, dict[str, float]],
+    seconds: dict[str, float],
+    **more: Any,
+) -> None:
+    """The last file written, which says that the run is whole."""
+    told = {key: about[key] for key in ("recipe", "dataset", "seed", "protocol")}
+    counted = {"epochs": epochs, "steps": steps, "best_epoch": best_epoch, "selected_on": selected_on}
+    result = {**told, **counted, **more, "metrics": metrics, "seconds": seconds, "run": str(directory)}
+    write_json(directory / "result.json", result)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
@@ -218,3 +246,23 @@ def versions(device: str = "cpu") -> dict[str, Any]:
         "numba_threads": numba.get_num_threads(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
     }
+
+
+class Finished:
+    """A finished run of any kind, read from its directory."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config: dict[str, Any] = read_config(self.path)
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        return read_result(self.path)
+
+    @cached_property
+    def recipe(self) -> ModuleType:
+        return find(self.config["recipe"])
+
+    @cached_property
+    def _settings(self) -> Any:
+        return configure(self.recipe, {"run": self.config["settings"]})[0]

@@ -141,9 +141,7 @@ def train(
         phases.check(chosen)
         first = phases.start(module, chosen, plan, seed, device)
     built = time.perf_counter() - began
-    # Nothing is written before here, so settings and data that are refused leave no directory behind.
-    rundir.write_json(directory / "config.json", about)
-    rundir.write_json(directory / "versions.json", rundir.versions(device))
+    rundir.write_beginning(directory, about, device)
     if not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
     if on_start is not None:
@@ -204,7 +202,7 @@ def _train_model(
 
 
 def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: float, progress: Progress | None) -> Run:
-    """Weights, metrics for each user and the result: the last file written says that the run is whole."""
+    """Weights, metrics for each user and the result."""
     plan = outcome.plan
     rundir.write_tensors(directory / "model.safetensors", outcome.state)
     began = time.perf_counter()
@@ -219,21 +217,11 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
     ranked = time.perf_counter() - began
     if outcome.learned is not None:
         metrics["embedding"] = geometry.of_pairs(outcome.learned.users, outcome.learned.items, plan.train.matrix)
-    result = {
-        **{key: about[key] for key in ("recipe", "dataset", "seed", "protocol")},
-        "epochs": outcome.epochs,
-        "steps": outcome.steps,
-        "best_epoch": outcome.best_epoch,
-        "selected_on": plan.selected_on if outcome.best_epoch is not None else None,
-        "metrics": metrics,
-        "seconds": {
-            "load": loaded,
-            "train": outcome.seconds,
-            "rank": outcome.rank_seconds + ranked,
-        },
-        "run": str(directory),
-    }
-    rundir.write_json(directory / "result.json", result)
+    rundir.write_result(
+        directory, about, epochs=outcome.epochs, steps=outcome.steps, best_epoch=outcome.best_epoch,
+        selected_on=plan.selected_on if outcome.best_epoch is not None else None, metrics=metrics,
+        seconds={"load": loaded, "train": outcome.seconds, "rank": outcome.rank_seconds + ranked},
+    )  # fmt: skip
     return Run(directory)
 
 

@@ -42,28 +42,12 @@ class ItemEmbeddings(NamedTuple):
     items: np.ndarray  # [I, d] float32
 
 
-class SequenceRun:
+class SequenceRun(rundir.Finished):
     """A finished run on sequences, read from its directory; it needs neither the data it was trained on nor the settings again."""
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.config: dict[str, Any] = rundir.read_config(self.path)
-
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        return rundir.read_result(self.path)
-
-    @cached_property
-    def recipe(self) -> ModuleType:
-        return find(self.config["recipe"])
 
     @cached_property
     def split(self) -> SequenceSplit:
         return read_split(self.path, self.config)
-
-    @cached_property
-    def _settings(self) -> Any:
-        return configure(self.recipe, {"run": self.config["settings"]})[0]
 
     @cached_property
     def scorer(self) -> HistoryScorer:
@@ -250,9 +234,7 @@ def train(
         phase = start(module, chosen, split.train, seed, device)
         scorer = phase.model
     moved = Progress(seconds=time.perf_counter() - began)
-    # Nothing is written before here, so settings and data that are refused leave no directory behind.
-    rundir.write_json(directory / "config.json", about)
-    rundir.write_json(directory / "versions.json", rundir.versions(device))
+    rundir.write_beginning(directory, about, device)
     write_split(directory, split)
     if on_start is not None:
         on_start(directory)
@@ -269,17 +251,11 @@ def train(
             if part == "test":
                 frame = pd.DataFrame({"user": split.log.user_ids.ids[report.users], **report.per_user})
                 rundir.atomically(directory / "per_user.parquet", lambda path, frame=frame: frame.to_parquet(path, index=False))  # type: ignore[misc]
-    result = {
-        **{k: about[k] for k in ("recipe", "dataset", "seed", "protocol")},
-        "epochs": moved.epoch,
-        "steps": moved.steps,
-        "best_epoch": moved.best_epoch or None,
-        "selected_on": "valid" if phase is not None and split.valid is not None else None,
-        "metrics": metrics,
-        "seconds": {"load": loaded, "train": moved.seconds, "rank": moved.rank_seconds + time.perf_counter() - began},
-        "run": str(directory),
-    }
-    rundir.write_json(directory / "result.json", result)
+    rundir.write_result(
+        directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch or None,
+        selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics,
+        seconds={"load": loaded, "train": moved.seconds, "rank": moved.rank_seconds + time.perf_counter() - began},
+    )  # fmt: skip
     return SequenceRun(directory)
 
 
