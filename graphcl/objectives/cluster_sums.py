@@ -19,9 +19,10 @@ from torch.autograd.function import once_differentiable
 
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
 from graphcl.objectives.partition import Partition, through_unit
-from graphcl.ops import add_rows, pair_scores, row_pointers, segment_log_sum_exp, segment_sum, unit_rows
+from graphcl.ops import ClusterBlocks, add_rows, pair_scores, row_pointers, segment_log_sum_exp, segment_sum, unit_rows
 
 Order = Literal[1, 2, "2t"]
+_FEW = 64  # anchors a cluster, up to which its keys are read once instead of gathered for a matrix product
 _STORED = 2**23  # logits of exact pairs that are kept for the backward; more are computed again
 
 
@@ -93,8 +94,12 @@ class _Sums(Function):
     def forward(ctx, query, keys, plan):
         ctx.plan = plan
         sums = plan.partition.sums(keys, plan.weights, plan.normalise)
+        ctx.shares, ctx.few = [], _few(query, plan)
+        if ctx.few is not None:
+            blocks = ctx.few.log_sum_exp(query, keys, plan.temperature, plan.normalise)
+            ctx.save_for_backward(query, keys, blocks)
+            return sums, blocks
         blocks = query.new_empty(0 if plan.exact is None else len(plan.exact[0]))
-        ctx.shares = []
         stored = 0
         for span, rows, members in _blocks(plan):
             logits = _block(query, keys, plan, span, rows, members)[0]
@@ -112,6 +117,9 @@ class _Sums(Function):
         plan, t = ctx.plan, ctx.plan.temperature
         near = torch.zeros_like(query)
         far = plan.partition.spread(to_sums, keys, plan.weights, plan.normalise) if plan.through else torch.zeros_like(keys)
+        if ctx.few is not None:
+            ctx.few.add_gradients(query, keys, t, plan.normalise, blocks, to_blocks, near, far)
+            return near, far, None
         for number, (span, rows, members) in enumerate(_blocks(plan)):
             if number < len(ctx.shares):
                 share, members_rows = ctx.shares[number], _members(keys, members, plan.normalise)
@@ -126,6 +134,23 @@ class _Sums(Function):
             far[members] += back  # a member stands once
         ctx.shares = []
         return near, far, None
+
+
+def _few(query: Tensor, plan: _Plan) -> ClusterBlocks | None:
+    """The exact pairs as blocks without a matrix product, where these are small."""
+    if query.device.type != "cpu" or plan.exact is None or not len(plan.exact[0]):
+        return None
+    rows, clusters = plan.exact
+    found, counts = clusters.unique_consecutive(return_counts=True)
+    if len(rows) > _FEW * len(found):
+        return None
+    pointers, banned = plan.partition.pointers, plan.banned
+    return ClusterBlocks(
+        rows, torch.cat([counts.new_zeros(1), counts.cumsum(0)]), plan.partition.order,
+        torch.stack([pointers[found], pointers[found + 1]], 1),
+        None if plan.weights is None else plan.weights.to(query.dtype).log(),
+        None if banned is None else (banned[0], plan.partition.rank[banned[1]]),
+    )  # fmt: skip
 
 
 def _blocks(plan: _Plan):

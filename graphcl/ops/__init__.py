@@ -1,6 +1,7 @@
 """Operators and the kernels behind them."""
 
 from graphcl.ops.causal_attention import causal_attention as causal_attention
+from graphcl.ops.cluster_blocks import ClusterBlocks as ClusterBlocks
 from graphcl.ops.counter import draw_key as draw_key
 from graphcl.ops.counter import uniform as uniform
 from graphcl.ops.dense import add_rows as add_rows

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from graphcl.contracts import Pair
-from graphcl.objectives import AllKeys, Approximate, Clusters, ClusterSampled, ClusterState, Gap, InfoNCE, Partition
+from graphcl.objectives import AllKeys, Approximate, Clusters, ClusterSampled, ClusterState, Gap, InfoNCE, Partition, cluster_sums
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp
 from tests.objectives.dense import Table, csr, table
 
@@ -80,12 +80,13 @@ def unit(x):
     return x / x.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("own", ["exact", "approx", "drop"])
+@pytest.mark.parametrize(("own", "few"), [("exact", 64), ("exact", 0), ("approx", 0), ("drop", 0)])
 @pytest.mark.parametrize("order", [1, 2, "2t"])
 @pytest.mark.parametrize("options", ["plain", "weights", "exclude", "both"])
 @pytest.mark.parametrize("normalise", [False, True])
-def test_equals_clusters_made_anew(own, order, options, normalise):
-    """Excluded keys leave their cluster as if it had been made without them."""
+def test_equals_clusters_made_anew(own, few, order, options, normalise, monkeypatch):
+    """Excluded keys leave their cluster as if it had been made without them. Few anchors a cluster are scored by a kernel."""
+    monkeypatch.setattr(cluster_sums, "_FEW", few)
     query, key, assigned = table(N, D, 0), table(M, D, 1), ids()
     weights = key_weights() if options in ("weights", "both") else None
     banned = excluded() if options in ("exclude", "both") else torch.zeros(N, M)
@@ -415,8 +416,7 @@ def test_kmeans_without_a_stream_says_so():
 
 
 def test_blocks_that_are_not_stored_are_computed_again(monkeypatch):
-    from graphcl.objectives import cluster_sums
-
+    monkeypatch.setattr(cluster_sums, "_FEW", 0)
     query, key = table(N, D, 0), table(M, D, 1)
 
     def grads():
