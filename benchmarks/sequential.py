@@ -21,6 +21,7 @@ from graphcl import rundir
 
 DATA = "sequential/mclrec_Amazon_Beauty"
 LENGTH, ROWS = 50, 256
+PREFIXES = "graphcl, a row a prefix"
 RECBOLE = {
     "load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": LENGTH, "train_batch_size": ROWS,
     "loss_type": "CE", "train_neg_sample_args": None, "learning_rate": 1e-3,
@@ -38,20 +39,21 @@ def main(root: Path) -> dict[str, Any]:
     from graphcl.recipes import sasrec
 
     data = load_sequences(DATA)
-    config = sasrec.Config()
-    phase = sequence_run.start(sasrec, config, data.train, 0, "cpu")
-    phase.model.train()
-    batches = list(phase.batches(phase.streams["batches"]))
-    turns = iter(batches * 100)
+    calls: dict[str, Any] = {}
+    steps: dict[str, int] = {}
+    for name, config in ((OURS, sasrec.Config()), (PREFIXES, sasrec.Config(rows="prefix", batch_size=ROWS))):
+        phase = sequence_run.start(sasrec, config, data.train, 0, "cpu")
+        phase.model.train()
+        batches = list(phase.batches(phase.streams["batches"]))
 
-    def ours() -> None:
-        phase.step(phase.model, phase.inputs, next(turns), phase.streams["views"])
+        def ours(phase=phase, turns=iter(batches * 100)) -> None:  # type: ignore[no-untyped-def]
+            phase.step(phase.model, phase.inputs, next(turns), phase.streams["views"])
 
-    prefixes = prefix_rows(data.train, LENGTH, ROWS)
-    rows = list(prefixes(phase.streams["batches"]))
+        calls[name], steps[name] = ours, len(batches)
+    rows = list(prefix_rows(data.train, LENGTH, ROWS)(phase.streams["batches"]))
     padded = iter(rows * 100)
     step = padded_step(data.train.num_items)
-    calls, steps = {OURS: ours, "padded": lambda: step(next(padded))}, {OURS: len(batches), "padded": len(rows)}
+    calls["padded"], steps["padded"] = lambda: step(next(padded)), len(rows)
     with ExitStack() as held:
         about = None
         if recbole_steps.PYTHON.exists():
@@ -63,12 +65,12 @@ def main(root: Path) -> dict[str, Any]:
             calls[peer.name], steps[peer.name], about = peer.step, peer.about["steps"], peer.about
         seconds = medians(calls, 6)
     epochs = {name: seconds[name] * steps[name] for name in calls}
+    told_steps = "steps: " + ", ".join(f"{name} {count}" for name, count in steps.items())
+    alike = epochs.pop(PREFIXES)
     lines = [
-        row(
-            "an epoch of SASRec, full softmax, Beauty", epochs, reach={"padded": 5},
-            note="steps: " + ", ".join(f"{name} {count}" for name, count in steps.items()),
-        )
-    ]  # fmt: skip
+        row("an epoch of SASRec, full softmax, Beauty", epochs, reach={"padded": 5}, note=told_steps),
+        row("the same, a row a prefix here too, 256 a step", {**epochs, OURS: alike}, note=told_steps),
+    ]
     for line in lines:
         print(line["what"], told(line), file=sys.stderr)
     result = stamped("sequential", peer=about, rows=lines, summary={line["what"]: told(line) for line in lines})
