@@ -1,4 +1,4 @@
-"""Settings searched on validation: an Optuna study of a recipe on a log, which never holds the test part."""
+"""Settings searched on validation: an Optuna study of a recipe on data whose test part chooses nothing."""
 
 from __future__ import annotations
 
@@ -8,35 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from graphcl import phase as phases
-from graphcl import runs
 from graphcl import study as studies
 from graphcl.data import protocol as protocols
-from graphcl.data.protocol import Plan
+from graphcl.phase import Observer
 from graphcl.recipes import space as spaces
-from graphcl.recipes.configure import configure, find, settings
-from graphcl.streams import Streams
+from graphcl.recipes.configure import find, settings
 from graphcl.study import Tuned
-
-
-class _Task(NamedTuple):
-    """What all trials share."""
-
-    recipe: ModuleType
-    base: Any  # the Config that a trial changes
-    plan: Plan  # without a test part
-    metric: str
-    seed: int
-    device: str
+from graphcl.task import Asked, Scored, Task, task
 
 
 def tune(
     recipe: str = "xsimgcl",
-    data: runs.Data = "ml-100k",
+    data: Any = "ml-100k",
     *,
     trials: int,
     out: str | Path | None = None,
@@ -55,6 +42,8 @@ def tune(
 
     Once the data are read the test part leaves the split. Each trial trains with ``seed`` and early stopping as a run does, on
     what ``protocol`` trains on, and its score is the validation ``metric`` of its best epoch (default: what the recipe selects on).
+    Recipes for graphs are scored by the probe on validation nodes ("ma_f1", "mi_f1"), or where nodes have attributes alone by the
+    modularity of the clusters; test nodes are not looked at.
     ``space`` goes over the recipe's ``SPACE``: bounds as there. ``fixed`` settings are searched no longer. Trial 0 is the
     recipe's own settings (or preset) as far as they lie in the space; the others are drawn by TPE. With ``prune``, an epoch whose
     trial so far is below the median of the complete trials at that epoch ends it. After ``timeout`` seconds no trial begins.
@@ -79,33 +68,18 @@ def tune(
     if protocols.find(protocol).selects_on != "valid":
         raise ValueError(f"tuning is on validation alone, and protocol {protocol!r} has none; take valid, refit or another")
     module = find(recipe)
-    if module.KIND != "general":
-        raise ValueError(f"tune searches recipes for users and items; {recipe} is for {module.KIND} data")
-    if metric is not None:
-        metric = phases.check_selection(metric)
-        if "select" in fixed:
-            raise ValueError("give the metric or the setting 'select', not both")
-    made, key = runs.load_data(data, protocol, **(options or {}))
-    made = replace(made, test=None)  # from here on nothing can see it
-    trained = "restore" not in vars(module)
-    chosen = {"select": metric} if trained and metric is not None else {}
-    base, _ = configure(module, {**runs.defaults(module, protocol, key), "set": {**fixed, **chosen}})
-    if trained:
-        phases.check(base)
-        if base.epochs < 1:
-            raise ValueError("tuning needs an epoch or more")
-    metric = phases.check_selection(base.select) if trained else metric or "ndcg@20"
+    asked = Asked(recipe, module, data, protocol, metric, options or {}, fixed, seed, device)
+    made = task(asked)
     searched = _space(module, recipe, space or {}, fixed)
     about = {
-        "recipe": recipe, "dataset": made.name, "fingerprint": runs.fingerprint(made), "protocol": protocol, "metric": metric,
-        "seed": seed, "prune": prune, "space": searched, "settings": settings(base),
+        "recipe": recipe, "dataset": made.dataset, "fingerprint": made.fingerprint, "protocol": protocol, "metric": made.metric,
+        "seed": seed, "prune": prune, "space": searched, "settings": settings(made.base),
     }  # fmt: skip
-    task = _Task(module, base, protocols.plan(made, protocol), metric, seed, device)
-    directory = Path("runs") / f"tune-{recipe}-{made.name}" if out is None else Path(out)
+    directory = Path("runs") / f"tune-{recipe}-{made.dataset}" if out is None else Path(out)
     with studies.opened(optuna, directory, about) as study:
         began = time.monotonic()
         while len(studies.ended(optuna, study)) < trials and (timeout is None or time.monotonic() - began < timeout):
-            attributes = _trial(optuna, study, task, searched, prune)
+            attributes = _trial(optuna, study, made, searched, prune, seed)
             tuned = studies.written(optuna, study, directory, about)
             if on_trial is not None:
                 on_trial(tuned, attributes)
@@ -142,21 +116,21 @@ def _space(module: ModuleType, recipe: str, given: Mapping[str, spaces.Bounds], 
 # --- one trial --------------------------------------------------------------------------------------------------------------
 
 
-def _trial(optuna: Any, study: Any, task: _Task, searched: Mapping[str, spaces.Bounds], prune: bool) -> dict[str, Any]:
+def _trial(optuna: Any, study: Any, task: Task, searched: Mapping[str, spaces.Bounds], prune: bool, seed: int) -> dict[str, Any]:
     """Draws settings, trains, and tells the study how it ended."""
     number = len(studies.ended(optuna, study))
-    study.sampler = optuna.samplers.TPESampler(seed=_drawn(task.seed, number))
+    study.sampler = optuna.samplers.TPESampler(seed=_drawn(seed, number))
     distributions = {key: _distribution(optuna, bounds) for key, bounds in searched.items()}
     if number == 0 and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
         study.enqueue_trial(_inside(task.base, searched))
     trial = study.ask(distributions)
-    found: dict[str, Any] = {"seed": task.seed, "score": None, "best_epoch": None, "epochs": 0, "error": ""}
+    found: dict[str, Any] = {"seed": seed, "score": None, "best_epoch": None, "epochs": 0, "error": ""}
 
     def observe(kind: str, what: dict[str, Any]) -> None:
         if kind == "epoch":
             found["epochs"] = what["epoch"]
-            if "valid" in what:
-                score = what["valid"][task.metric]
+            score = task.heard(what)
+            if score is not None:
                 trial.report(score, what["epoch"])
                 if found["score"] is None or score > found["score"]:
                     found.update(score=score, best_epoch=what["epoch"])
@@ -188,15 +162,8 @@ def _trial(optuna: Any, study: Any, task: _Task, searched: Mapping[str, spaces.B
     return {"number": number, **found, "params": dict(trial.params)}
 
 
-def _score(task: _Task, config: Any, observe: phases.Observer) -> tuple[float, int | None]:
-    """The validation metric of the best epoch, and that epoch."""
-    if "restore" in vars(task.recipe):
-        scorer = task.recipe.build(config, task.plan.train, rng=Streams(task.seed)["init"])
-        score, epoch = phases.select_report(scorer, task.plan, task.metric).means[task.metric], None
-    else:
-        phase = phases.start(task.recipe, config, task.plan, task.seed, task.device)
-        phases.run(phase, task.plan, config, None, epochs=config.epochs, observe=observe)
-        score, epoch = phase.progress.best_score, phase.progress.best_epoch
+def _score(task: Task, config: Any, observe: Observer) -> Scored:
+    score, epoch = task.score(config, observe)
     if not math.isfinite(score):
         raise ValueError(f"validation {task.metric} is {score}")
     return score, epoch

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top; a layer imports those below it. What stands in one layer may import each other, except among SIBLINGS.
 LAYERS = [
     {"cli"},
-    {"bench", "compare", "forest", "tune", "study", "integrations"},
+    {"bench", "compare", "forest", "tune", "task", "study", "integrations"},
     {"runs", "run", "pretrain", "sequence_run", "phase", "rundir", "export", "geometry", "testing", "planted", "cycle"},
     {"recipes"},
     {"encoders", "perturb", "views", "objectives", "train", "rank", "sequence_rank", "probe", "data"},

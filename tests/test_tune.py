@@ -10,13 +10,20 @@ from types import SimpleNamespace
 import optuna
 import pandas as pd
 import pytest
+import torch
 
 import graphcl
 from graphcl import phase as phases
 from graphcl import runs, tune
 from graphcl import study as studies
 from graphcl.data import protocol as protocols
-from graphcl.recipes import itemknn
+from graphcl.data.sequences import load_sequences
+from graphcl.planted import planted, planted_attributed
+from graphcl.probe import k_means, modularity
+from graphcl.recipes import itemknn, meow, own_history, svd_kmeans
+from graphcl.sequence_rank import evaluate_next
+from graphcl.streams import Streams
+from graphcl.task import Asked, task
 from tests.toy import toy_frame
 
 SMALL = {"dim": 4, "batch_size": 128, "evaluate_every": 1, "epochs": 3}
@@ -316,7 +323,97 @@ def test_without_optuna_the_extra_is_named(made, monkeypatch):
         tune.tune("itemknn", made, trials=1)
 
 
-def test_recipes_of_other_kinds_are_refused():
-    for recipe, kind in (("own_history", "sequential"), ("meow", "hetero")):
-        with pytest.raises(ValueError, match=f"{recipe} is for {kind} data"):
-            tune.tune(recipe, trials=1)
+# --- other kinds of recipes -------------------------------------------------------------------------------------------------
+
+
+def trained_alike(recipe, data, tuned, folder, found, **settings):
+    """Each trial's score is that of a run with its settings."""
+    searched = list(tuned.best["space"])
+    for number, row in tuned.trials.iterrows():
+        run = graphcl.train(recipe, data, out=folder / str(number), seed=3, **settings, **row[searched].to_dict())
+        assert row["score"] == pytest.approx(found(run), abs=1e-12)
+        assert row["best_epoch"] == run.result["best_epoch"]
+    assert tuned.trials["score"].nunique() > 1
+    assert tuned.best["score"] == tuned.trials["score"].max()
+
+
+@pytest.mark.parametrize("seen", ["keep", "mask"])
+def test_histories(tmp_path, seen):
+    split = load_sequences(toy_frame())
+    settings = {"dim": 8, "inner": 8, "epochs": 3, "seen": seen}
+    space = {"learning_rate": (1e-3, 0.1, "log")}
+    poisoned = replace(split, test=Poison())
+    tuned = tune.tune(
+        "sasrec",
+        poisoned,
+        trials=3,
+        out=tmp_path / "study",
+        seed=3,
+        metric="ndcg@7",
+        space=space,
+        dropout=0.1,
+        num_layers=1,
+        **settings,
+    )
+    part = "valid" if seen == "keep" else "valid_masked"
+    trained_alike(
+        "sasrec", split, tuned, tmp_path, lambda run: run.result["metrics"][part]["ndcg@7"], select="ndcg@7", dropout=0.1, num_layers=1, **settings
+    )  # fmt: skip
+
+
+def test_labelled_nodes(tmp_path):
+    data = planted()
+    settings = {"dim": 8, "epochs": 4, "evaluate_every": 2, "neighbours": (8,), "clusters": (4, 6)}
+    space = {"learning_rate": (1e-3, 0.1, "log")}
+    free = {key: value for key, value in vars(meow.Config()).items() if key in meow.SPACE and key != "learning_rate"}
+    tuned = tune.tune("meow", data, trials=2, out=tmp_path / "study", seed=3, space=space, **{**free, **settings})
+    assert tuned.best["metric"] == "ma_f1"
+    for number, row in tuned.trials.iterrows():
+        run = graphcl.train(
+            "meow",
+            data,
+            out=tmp_path / str(number),
+            seed=3,
+            select="ma_f1",
+            learning_rate=row["learning_rate"],
+            **{**free, **settings},
+        )
+        lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+        assert row["score"] == max(line["valid"]["ma_f1"] for line in lines)
+
+
+def test_attributed_graphs_need_no_label(tmp_path):
+    known = planted_attributed()
+    data = replace(known, labels=torch.full_like(known.labels, -1), splits={}, num_clusters=3)
+    tuned = tune.tune("svd_kmeans", data, trials=3, out=tmp_path / "study", space={"num_hops": [0, 1, 2], "dim": [3, 5]})
+    assert tuned.best["metric"] == "modularity"
+    for _, row in tuned.trials.iterrows():
+        config = svd_kmeans.Config(num_hops=row["num_hops"], dim=row["dim"])
+        clusters = k_means(svd_kmeans.embed(config, data, rng=Streams(0)["init"]), 3, seed=0)
+        assert row["score"] == modularity(data.graph, clusters)
+
+
+def test_a_rule_for_histories():
+    split = load_sequences(toy_frame())
+    made = task(Asked("own_history", own_history, replace(split, test=Poison()), "valid", "hr@3", {}, {}, 0, "cpu"))
+    ranks = evaluate_next(own_history.build(made.base, split.train, rng=Streams(0)["init"]), split.valid, ks=(3,))
+    assert made.score(made.base, lambda kind, what: None) == (ranks.keep["hr@3"], None)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "told"),
+    [
+        ("sasrec", {"metric": "coverage@5"}, "cannot select on 'coverage@5'"),
+        ("sasrec", {"protocol": "refit"}, "sequences have valid and all"),
+        ("sasrec", {"epochs": 0}, "tuning needs an epoch or more"),
+        ("meow", {"metric": "loss"}, "meow is tuned by ma_f1 or mi_f1, not by 'loss'"),
+        ("meow", {"protocol": "refit"}, "it is tuned under protocol valid, not 'refit'"),
+        ("meow", {"options": {"rule": "random"}}, "trains on a graph, for which rule cannot be set"),
+        ("pamc", {"metric": "acc"}, "pamc is tuned by modularity, not by 'acc'"),
+        ("meow", {"metric": "ma_f1", "select": "mi_f1"}, "give the metric or the setting 'select', not both"),
+    ],
+)  # fmt: skip
+def test_what_other_kinds_refuse(tmp_path, recipe, more, told):
+    with pytest.raises(ValueError, match=told):
+        tune.tune(recipe, toy_frame() if recipe == "sasrec" else planted(), **{"trials": 1, "out": tmp_path / "study", **more})
+    assert not (tmp_path / "study").exists()
