@@ -342,6 +342,7 @@ def clustering_step(recipe: str, size: int) -> dict[str, Any]:
     config, _ = configure(module, {"set": {"pretrain_epochs": 0}})
     began = time.perf_counter()
     phase = pretrain.start(module, config, data, 0, "cpu")
+    pretrain.begin(phase)
     prepared = time.perf_counter() - began
     batch = next(phase.batches(phase.streams["batches"]))
     seconds = timed(lambda: phase.step(phase.model, phase.inputs, batch, phase.streams["views"]))

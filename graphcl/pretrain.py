@@ -194,13 +194,22 @@ def load_graph(kind: str, data: Any) -> NodeGraph:
 
 
 def start(module: ModuleType, config: Any, data: NodeGraph, seed: int, device: str) -> Phase:
-    """A phase before its first epoch."""
+    """A phase before its first epoch, and before what its model does to begin (:func:`begin`)."""
     streams = Streams(seed)
     inputs = module.inputs(config, data, rng=streams["inputs"])
     model = module.build(config, data, inputs, rng=streams["init"]).to(device)
     inputs = inputs.to(device)
     batches = module.batches(config, data)
     return Phase(model, inputs, module.step(config, model), batches, streams, {}, Progress())
+
+
+def begin(phase: Phase) -> None:
+    """A model that has ``begin(inputs, rng)`` is trained beforehand or placed by it: once, for a checkpoint holds what it did."""
+    beforehand = getattr(type(phase.model), "begin", None)  # of the class, for a parameter may have the name
+    if beforehand is not None and phase.progress.epoch == 0:
+        began = time.perf_counter()
+        beforehand(phase.model, phase.inputs, phase.streams["init"])
+        phase.progress = replace(phase.progress, seconds=phase.progress.seconds + time.perf_counter() - began)
 
 
 def run(
@@ -225,6 +234,7 @@ def run(
         rundir.keep_lines(log, phase.progress.lines)
     if phase.progress.finished:
         return _chosen(phase, config)
+    begin(phase)
     by_loss = config.select in ("loss", "last")
     for epoch in fit(
         phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=config.epochs,

@@ -101,25 +101,21 @@ def smoothed(data: AttributedData, rank: int, hops: int, *, tfidf: bool = True, 
 def build(
     config: NodeClustering, data: AttributedData, prepared: Neighbourhoods, negatives: NegativeTerm, *, rng: torch.Generator
 ) -> Clusterer:
-    """With its auto-encoder trained and its centres at those of k-means (20 starts)."""
+    """Before its ``begin``."""
     if config.features not in ("raw", "smoothed"):
         raise ValueError(f"features must be raw or smoothed, got {config.features!r}")
     width = prepared.x.shape[1]
-    encoder = MLP((width, *config.layers, config.dim), rng=rng)
-    if config.pretrain_epochs:
-        reconstruct(encoder, prepared.x, config, rng)
-    model = Clusterer(encoder, prepared.num_clusters, config, negatives)
-    model.begin(prepared, rng)
-    return model
+    return Clusterer(MLP((width, *config.layers, config.dim), rng=rng), prepared.num_clusters, config, negatives)
 
 
 def reconstruct(encoder: MLP, x: Tensor | Operator, config: NodeClustering, rng: torch.Generator) -> None:
     """Trains the encoder with a mirrored decoder: mean squared error, Adam, batches of 256 (SDCN's pretraining)."""
-    decoder = MLP((config.dim, *reversed(config.layers), x.shape[1]), rng=rng)
+    device = next(encoder.parameters()).device
+    decoder = MLP((config.dim, *reversed(config.layers), x.shape[1]), rng=rng).to(device)
     adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.pretrain_rate, fused=True)
     for _ in range(config.pretrain_epochs):
-        for rows in torch.randperm(x.shape[0], generator=rng).split(256):
-            batch = x[rows] if isinstance(x, Tensor) else x.rows(rows) @ torch.eye(x.shape[1])
+        for rows in torch.randperm(x.shape[0], generator=rng).to(device).split(256):
+            batch = x[rows] if isinstance(x, Tensor) else x.rows(rows) @ torch.eye(x.shape[1], device=device)
             loss = F.mse_loss(decoder(encoder(batch)), batch)
             adam.zero_grad()
             loss.backward()
@@ -138,8 +134,14 @@ class Clusterer(nn.Module):
         self.encoder, self.config, self.negatives = encoder, config, negatives
         self.centres = nn.Parameter(torch.zeros(num_clusters, config.dim))
 
-    @torch.no_grad()
     def begin(self, inputs: Neighbourhoods, rng: torch.Generator) -> None:
+        """Trains the encoder as half of an auto-encoder, then puts the centres where those of k-means are (20 starts)."""
+        if self.config.pretrain_epochs:
+            reconstruct(self.encoder, inputs.x, self.config, rng)
+        self._place(inputs, rng)
+
+    @torch.no_grad()
+    def _place(self, inputs: Neighbourhoods, rng: torch.Generator) -> None:
         from sklearn.cluster import KMeans
 
         z = self.encoder(inputs.x)

@@ -93,6 +93,7 @@ def node_steps(module: ModuleType, settings: dict) -> Losses:
     config = module.Config(**{k: v for k, v in small.items() if k in names} | settings)
     data = planted_attributed() if module.KIND == "attributed" else planted()
     phase = pretrain.start(module, config, data, 0, "cpu")
+    pretrain.begin(phase)
     losses: Losses = {}
     for epoch in fit(phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=STEPS):
         for term, value in epoch.terms.items():

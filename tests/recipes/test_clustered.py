@@ -13,7 +13,7 @@ from graphcl.objectives.cluster_pairs import cluster_pairs
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters, target
 from graphcl.planted import planted_attributed
-from graphcl.recipes import pamc, pamc_sized, scgc
+from graphcl.recipes import clustered, pamc, pamc_sized, scgc
 from graphcl.recipes.clustered import Clusterer, Neighbourhoods, NodeClustering, contrast, inputs, smoothed
 from graphcl.views.neighbours import influence
 
@@ -170,7 +170,9 @@ def test_the_auto_encoder_learns_to_reconstruct():
         config = pamc.Config(dim=6, layers=(16,), pretrain_epochs=epochs, pretrain_rate=1e-2)
         rng = torch.Generator().manual_seed(0)
         prepared = inputs(config, data, rng=rng)
-        z = pamc.build(config, data, prepared, rng=rng).embed(prepared)
+        model = pamc.build(config, data, prepared, rng=rng)
+        model.begin(prepared, rng)
+        z = model.embed(prepared)
         x = torch.from_numpy(data.x.toarray())
         z = torch.cat([z, torch.ones(len(z), 1)], 1)
         return float((z @ torch.linalg.lstsq(z, x).solution - x).square().mean())
@@ -186,6 +188,24 @@ def test_runs(name, tmp_path):
     assert run.result["selected_on"] is None
     published = graphcl.train(name, planted_attributed(), out=tmp_path / "published", protocol="as-published", **settings)
     assert published.result["metrics"]["test"]["acc"] >= published.result["metrics"]["chosen"]["acc"]
+
+
+def test_it_is_trained_beforehand_once(tmp_path, monkeypatch):
+    """Not again where a run goes on or its model is built anew."""
+    data, settings = planted_attributed(), {"dim": 4, "layers": (8,), "pretrain_epochs": 2}
+    whole = graphcl.train("pamc", data, out=tmp_path / "whole", epochs=4, **settings)
+
+    def stop(kind, line):
+        if line["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        graphcl.train("pamc", data, out=tmp_path / "cut", epochs=4, evaluate_every=1, observe=stop, **settings)
+    monkeypatch.setattr(clustered, "reconstruct", None)  # from here on a call is an error
+    run = graphcl.train("pamc", data, out=tmp_path / "cut", epochs=4, evaluate_every=1, resume=True, **settings)
+    assert np.array_equal(run.embeddings().nodes, whole.embeddings().nodes)
+    model, inputs = run.model(data)
+    assert np.array_equal(model.embed(inputs).numpy(), run.embeddings().nodes)
 
 
 @pytest.mark.parametrize(
