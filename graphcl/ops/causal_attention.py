@@ -9,7 +9,6 @@ attention wants cost several times what the pairs do. Elsewhere segments are pad
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numba
 import numpy as np
@@ -21,6 +20,8 @@ from torch.autograd.function import once_differentiable
 
 from graphcl.ops.counter import column_bits, draw_key, halves, row_state
 
+# A segment is one thread's, summed in a fixed order. Heads' width is no constant to the kernels: loops of one known at compile time
+# are unrolled before they can be vectorised, and take twice as long.
 _FAST = {"contract", "nsz", "reassoc", "arcp"}
 _LEVELS = 2**32
 
@@ -60,22 +61,17 @@ class _CausalAttention(Function):
         weights, out = qkv.new_empty(num_heads, int(pairs[-1])), qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         ctx.rest = num_heads, share, draw_key(torch.default_generator) if share else 0
         ctx.save_for_backward(qkv, pointers, pairs, weights)
-        forward, _ = _kernels(share > 0)
-        forward(*_arrays(qkv, pointers, pairs, weights, *ctx.rest), _by_head(out, num_heads))
+        _forward(*_arrays(qkv, pointers, pairs, weights, *ctx.rest), _by_head(out, num_heads))  # type: ignore[call-arg]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         qkv, pointers, pairs, weights = ctx.saved_tensors
-        num_heads, share, _ = ctx.rest
+        num_heads, *_ = ctx.rest
         found = torch.zeros_like(qkv)
-        _, backward = _kernels(share > 0)
-        backward(
-            *_arrays(qkv, pointers, pairs, weights, *ctx.rest),
-            _by_head(grad.contiguous(), num_heads),
-            _by_head(found, 3, num_heads),
-        )
+        to_heads = _by_head(grad.contiguous(), num_heads), _by_head(found, 3, num_heads)
+        _backward(*_arrays(qkv, pointers, pairs, weights, *ctx.rest), *to_heads)  # type: ignore[call-arg]
         return found, None, None, None
 
 
@@ -99,84 +95,77 @@ def _by_head(x: Tensor, *parts: int) -> np.ndarray:  # [n, c] -> [n, *parts, wid
     return x.detach().view(len(x), *parts, x.shape[1] // math.prod(parts)).numpy()
 
 
-@lru_cache(maxsize=2)
-def _kernels(drops: bool):  # type: ignore[no-untyped-def]
-    """Forward and backward. A segment is one thread's, summed in a fixed order. A width known at compile time would be unrolled
-    before it could be vectorised, and take twice as long."""
+@numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
+def _forward(qkv, pointers, pairs, weights, scale, grown, cut, low, high, out):  # type: ignore[no-untyped-def]
+    num_heads, width = qkv.shape[2:]
+    for segment in numba.prange(len(pointers) - 1):
+        first, stop = pointers[segment], pointers[segment + 1]
+        query, mixed = np.empty(width, qkv.dtype), np.empty(width, qkv.dtype)
+        for head in range(num_heads):
+            pair = pairs[segment]
+            for i in range(first, stop):
+                for c in range(width):
+                    query[c] = qkv[i, 0, head, c] * scale
+                    mixed[c] = 0
+                top = qkv.dtype.type(-np.inf)
+                for j in range(first, i + 1):
+                    score = qkv.dtype.type(0)
+                    for c in range(width):
+                        score += query[c] * qkv[j, 1, head, c]
+                    weights[head, pair + j - first] = score
+                    top = max(top, score)
+                total = qkv.dtype.type(0)
+                for place in range(pair, pair + i - first + 1):
+                    e = np.exp(qkv.dtype.type(weights[head, place] - top))
+                    weights[head, place] = e
+                    total += e
+                share = qkv.dtype.type(1) / total
+                state = row_state(low, high, i * num_heads + head)
+                for j in range(first, i + 1):
+                    p = weights[head, pair + j - first] * share
+                    weights[head, pair + j - first] = p
+                    if cut and column_bits(state, j - first) < cut:
+                        continue
+                    p *= grown
+                    for c in range(width):
+                        mixed[c] += p * qkv[j, 2, head, c]
+                for c in range(width):
+                    out[i, head, c] = mixed[c]
+                pair += i - first + 1
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
-    def forward(qkv, pointers, pairs, weights, scale, grown, cut, low, high, out):
-        num_heads, width = qkv.shape[2:]
-        for segment in numba.prange(len(pointers) - 1):
-            first, stop = pointers[segment], pointers[segment + 1]
-            query, mixed = np.empty(width, qkv.dtype), np.empty(width, qkv.dtype)
-            for head in range(num_heads):
-                pair = pairs[segment]
-                for i in range(first, stop):
-                    for c in range(width):
-                        query[c] = qkv[i, 0, head, c] * scale
-                        mixed[c] = 0
-                    top = qkv.dtype.type(-np.inf)
-                    for j in range(first, i + 1):
-                        score = qkv.dtype.type(0)
-                        for c in range(width):
-                            score += query[c] * qkv[j, 1, head, c]
-                        weights[head, pair + j - first] = score
-                        top = max(top, score)
-                    total = qkv.dtype.type(0)
-                    for place in range(pair, pair + i - first + 1):
-                        e = np.exp(qkv.dtype.type(weights[head, place] - top))
-                        weights[head, place] = e
-                        total += e
-                    share = qkv.dtype.type(1) / total
-                    state = row_state(low, high, i * num_heads + head)
-                    for j in range(first, i + 1):
-                        p = weights[head, pair + j - first] * share
-                        weights[head, pair + j - first] = p
-                        if drops:
-                            if column_bits(state, j - first) < cut:
-                                continue
-                            p *= grown
-                        for c in range(width):
-                            mixed[c] += p * qkv[j, 2, head, c]
-                    for c in range(width):
-                        out[i, head, c] = mixed[c]
-                    pair += i - first + 1
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
-    def backward(qkv, pointers, pairs, weights, scale, grown, cut, low, high, grad, found):
-        num_heads, width = qkv.shape[2:]
-        for segment in numba.prange(len(pointers) - 1):
-            first, stop = pointers[segment], pointers[segment + 1]
-            flow = np.empty(stop - first, qkv.dtype)  # to the weights of a query
-            query, given, moved = np.empty(width, qkv.dtype), np.empty(width, qkv.dtype), np.empty(width, qkv.dtype)
-            for head in range(num_heads):
-                pair = pairs[segment]
-                for i in range(first, stop):
+@numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
+def _backward(qkv, pointers, pairs, weights, scale, grown, cut, low, high, grad, found):  # type: ignore[no-untyped-def]
+    num_heads, width = qkv.shape[2:]
+    for segment in numba.prange(len(pointers) - 1):
+        first, stop = pointers[segment], pointers[segment + 1]
+        flow = np.empty(stop - first, qkv.dtype)  # to the weights of a query
+        query, given, moved = np.empty(width, qkv.dtype), np.empty(width, qkv.dtype), np.empty(width, qkv.dtype)
+        for head in range(num_heads):
+            pair = pairs[segment]
+            for i in range(first, stop):
+                for c in range(width):
+                    query[c], given[c], moved[c] = qkv[i, 0, head, c], grad[i, head, c], 0
+                mean = qkv.dtype.type(0)
+                state = row_state(low, high, i * num_heads + head)
+                for j in range(first, i + 1):
+                    p = weights[head, pair + j - first]
+                    if cut and column_bits(state, j - first) < cut:
+                        flow[j - first] = 0
+                        continue
+                    towards = qkv.dtype.type(0)
                     for c in range(width):
-                        query[c], given[c], moved[c] = qkv[i, 0, head, c], grad[i, head, c], 0
-                    mean = qkv.dtype.type(0)
-                    state = row_state(low, high, i * num_heads + head)
-                    for j in range(first, i + 1):
-                        p = weights[head, pair + j - first]
-                        if drops and column_bits(state, j - first) < cut:
-                            flow[j - first] = 0
-                            continue
-                        towards = qkv.dtype.type(0)
-                        for c in range(width):
-                            towards += given[c] * qkv[j, 2, head, c]
-                        for c in range(width):
-                            found[j, 2, head, c] += grown * p * given[c]
-                        flow[j - first] = grown * towards
-                        mean += p * grown * towards
-                    for j in range(first, i + 1):
-                        ds = weights[head, pair + j - first] * (flow[j - first] - mean) * scale
-                        for c in range(width):
-                            moved[c] += ds * qkv[j, 1, head, c]
-                        for c in range(width):
-                            found[j, 1, head, c] += ds * query[c]
+                        towards += given[c] * qkv[j, 2, head, c]
                     for c in range(width):
-                        found[i, 0, head, c] = moved[c]
-                    pair += i - first + 1
-
-    return forward, backward
+                        found[j, 2, head, c] += grown * p * given[c]
+                    flow[j - first] = grown * towards
+                    mean += p * grown * towards
+                for j in range(first, i + 1):
+                    ds = weights[head, pair + j - first] * (flow[j - first] - mean) * scale
+                    for c in range(width):
+                        moved[c] += ds * qkv[j, 1, head, c]
+                    for c in range(width):
+                        found[j, 1, head, c] += ds * query[c]
+                for c in range(width):
+                    found[i, 0, head, c] = moved[c]
+                pair += i - first + 1
