@@ -574,6 +574,7 @@ def step(config, model):
 '''
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(graphcl_, here):
     Path("slow").mkdir()
     Path("slow/recipe.py").write_text(SLOW)

@@ -24,12 +24,14 @@ def test_cycle():
         cycle(5, 4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["user", "prefix"])
 @pytest.mark.parametrize("name", LEARNED)
 def test_recipe_learns_the_cycle(name, rows):
     check_recipe(find(name), epochs=30, rows=rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sampled", "gbce", "bce"])
 def test_every_loss_learns_the_cycle(loss):
     check_recipe(sasrec, epochs=60, loss=loss)

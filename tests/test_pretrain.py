@@ -70,6 +70,7 @@ def test_the_last_epoch_is_kept_where_asked(tmp_path):
     assert trained(tmp_path / "a", select="last", patience=0).result["best_epoch"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 24, "norm": "row", "masks": "epoch", "fanouts": (3, 2)}])
 def test_a_resumed_run_is_the_same(tmp_path, changes):
     """Cut after an evaluated epoch, going on from the checkpoint."""
@@ -110,6 +111,7 @@ def test_permuting_ids_changes_nothing_but_the_draws():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys, monkeypatch):
     from graphcl import cli
 

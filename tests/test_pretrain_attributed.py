@@ -156,6 +156,7 @@ def test_as_published_with_k_means(toy, tmp_path):
     assert not {"acc", "nmi", "ari", "f1"} & set(run.result["metrics"]["test_std"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["valid", "as-published"])
 def test_a_run_that_broke_off_goes_on_to_the_same_end(toy, tmp_path, protocol):
     class Cut(Exception):

@@ -341,6 +341,7 @@ def test_similar_without_embeddings_is_what_the_item_alone_recommends(floor):
         run.embeddings()
 
 
+@pytest.mark.slow
 def test_a_run_says_the_same_in_another_process_without_its_data(csv, tmp_path):
     data = tmp_path / "toy.csv"
     shutil.copy(csv, data)

@@ -91,6 +91,7 @@ class Poison:
         raise AssertionError(f"the test part's {name} was read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["valid", "refit", "lightgcnpp", "sslrec"])
 def test_the_test_part_is_never_seen(made, tmp_path, protocol):
     with pytest.raises(AssertionError, match="the test part's"):
@@ -361,6 +362,7 @@ def test_histories(tmp_path, seen):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_labelled_nodes(tmp_path):
     data = planted()
     settings = {"dim": 8, "epochs": 4, "evaluate_every": 2, "neighbours": (8,), "clusters": (4, 6)}

@@ -65,6 +65,7 @@ def same(one, other):
         assert a.tolist() == b.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(TEXTS))
 def test_blocks_of_any_size_give_the_same_log(tmp_path, monkeypatch, name):
     path = put(tmp_path, TEXTS[name], name)
@@ -112,6 +113,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "said"), BAD, ids=range(len(BAD)))
 @pytest.mark.parametrize("size", [1, 64, 1 << 21])
 def test_errors_name_the_line_in_whatever_block_it_stands(tmp_path, monkeypatch, size, text, said):

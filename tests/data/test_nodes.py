@@ -479,6 +479,7 @@ def test_instances():
     assert graph.half("APTPA").nnz < 600_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kept"),
     [
@@ -495,6 +496,7 @@ def test_entries_after_pruning(name, kept):
     assert {path: (k, graph.pathsim(path, k, rng=rng).nnz) for path, (k, _) in kept.items()} == kept
 
 
+@pytest.mark.slow
 def test_the_order_of_ids_leaks_labels_through_ties():
     """Of the 700 strongest of ACM's PSP: 68.1 % of the own class with random ties, about 75.2 % with those of numpy's sort."""
     data = real("acm")

@@ -93,6 +93,7 @@ def test_find_by_name_and_by_group():
         load("gowala")
 
 
+@pytest.mark.slow
 def test_the_data_modules_import_without_torch():
     code = (
         "import sys, graphcl.data.registry, graphcl.data.fetch; sys.exit('torch' in sys.modules or 'pyarrow.csv' in sys.modules)"

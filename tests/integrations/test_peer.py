@@ -113,6 +113,7 @@ def test_a_peers_result_is_of_its_configuration(path):
     assert result["versions"]["packages"]["recbole"] == "1.2.1"
 
 
+@pytest.mark.slow
 def test_without_recbole_one_line_says_what_to_do():
     """Where RecBole's packages are too new or not there; where they are, it can be imported."""
     program = "import sys; sys.modules['recbole'] = None; import graphcl.integrations.recbole"

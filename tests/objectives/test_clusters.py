@@ -297,6 +297,7 @@ def test_stale_centroids_would_break_the_bound():
     assert bool((stale > now).any())
 
 
+@pytest.mark.slow
 def test_cluster_sampled_is_unbiased():
     """The mean over many draws of the sum is the exact sum; of its gradient, the exact gradient."""
     query, key, assigned = table(3, D, 0), table(M, D, 1), ids()

@@ -34,6 +34,7 @@ def peak(items: int) -> float:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to tell memory")
 def test_logits_are_never_held():
     items = 30_000

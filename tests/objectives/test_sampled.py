@@ -64,6 +64,7 @@ def test_one_draw(log_q, weighted):
         assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [True, False])
 def test_unbiased(weighted):
     query, key = table(N, D, 0).detach(), table(M, D, 1).detach()

@@ -75,6 +75,7 @@ def test_only_ties_at_the_limit_are_drawn():
     assert stats.chisquare(rows[:, 2:].sum(0)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_permuting_ids_permutes_the_distribution():
     order = np.random.default_rng(1).permutation(13)
     back = np.argsort(order)

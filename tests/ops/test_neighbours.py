@@ -42,6 +42,7 @@ def scaled() -> Sparse:
     return op.scaled(torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64), torch.linspace(1, 2, 6, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_a_product_of_sampled_entries_keeps_its_expectation():
     op = scaled()
     dense = torch.from_numpy(op.to_scipy().toarray())

@@ -180,6 +180,7 @@ def test_the_auto_encoder_learns_to_reconstruct():
     assert error(40) < 0.9 * error(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs(name, tmp_path):
     settings = {"dim": 4, "layers": (8,), "pretrain_epochs": 2, "epochs": 4}

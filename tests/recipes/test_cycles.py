@@ -12,6 +12,7 @@ from tests.golden.regenerate import steps, trained
 VARIANTS = {**trained(), "lightgcl with dropout": ("lightgcl", {"dropout": 0.2})}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_step_leaves_no_tensor_to_the_cycle_collector(name):
     steps(*VARIANTS[name])  # what is made once, kernels among it

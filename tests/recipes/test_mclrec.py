@@ -66,6 +66,7 @@ class Adam:
             p.data -= RATE * (m / (1 - 0.9**self.number)) / ((v / (1 - 0.999**self.number)).sqrt() + 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regulariser", ["row", "batch"])
 @pytest.mark.parametrize("updates", ["AB", "ABC", "joint"])
 @pytest.mark.parametrize("make", [prefix_batch, user_batch])

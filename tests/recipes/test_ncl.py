@@ -104,6 +104,7 @@ def test_three_epochs_of_adam():
     assert_close(model.encoder.embedding.detach(), table.detach(), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_a_cut_run_goes_on_bit_for_bit(tmp_path, cut):
     """Centroids move at epochs 2 and 4; those of epoch 2 serve in epoch 3 and are where epoch 4 starts from."""

@@ -47,6 +47,7 @@ def report(recipe, name, **settings):
     return evaluate_next(recipe.build(recipe.Config(**settings), made.train), made.test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "hr", "ndcg"),
     [
@@ -60,6 +61,7 @@ def test_popularity_on_real_data(name, hr, ndcg):
     assert (found.keep["hr@20"], found.keep["ndcg@20"]) == pytest.approx((hr, ndcg), abs=5e-5)
 
 
+@pytest.mark.slow
 def test_own_items_alone_on_yelp():
     found = report(own_history, "mclrec_Yelp", others="none")
     wanted = {"hr@5": 0.0547, "hr@10": 0.0620, "hr@20": 0.0653, "ndcg@5": 0.0389, "ndcg@10": 0.0414, "ndcg@20": 0.0422}
@@ -67,6 +69,7 @@ def test_own_items_alone_on_yelp():
     assert not any(found.mask.values())  # what it recommends is what is masked
 
 
+@pytest.mark.slow
 def test_with_seen_items_masked_popularity_is_left():
     """On histories without repeats."""
     assert report(own_history, "mclrec_Amazon_Beauty").mask == report(popular_items, "mclrec_Amazon_Beauty").mask

@@ -88,6 +88,7 @@ def test_two_steps_are_adams():
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ce", "sampled", "gbce", "bce"])
 def test_learns_what_follows_what(loss):
     """A cycle of items, each followed by the next. Ranked are items that the user has not had before: BCE sees no others."""
