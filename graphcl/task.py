@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -146,6 +145,4 @@ def _check_epochs(config: Any) -> None:
 
 
 def _best(phase: Phase) -> Scored:
-    if not math.isfinite(phase.progress.best_score):
-        return phase.progress.best_score, None
     return phase.progress.best_score, phase.progress.best_epoch

@@ -72,6 +72,17 @@ def _unit(row, normalise, unit):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(inline="always", cache=True)
+def _logit(q, unit, sharp, bias, key):  # type: ignore[no-untyped-def]
+    found = q.dtype.type(0)
+    for c in range(len(unit)):
+        found += q[c] * unit[c]
+    found *= sharp
+    if len(bias):
+        found += bias[key]
+    return found
+
+
+@numba.njit(inline="always", cache=True)
 def _mask(pairs, places, cuts, block, first, start, shape):  # type: ignore[no-untyped-def]
     """Of a cluster's pairs and keys, which are banned; empty where none is."""
     found = cuts[block + 1] - cuts[block]
@@ -96,13 +107,7 @@ def _forward(query, keys, rows, spans, members, limits, bias, pairs, places, cut
             for p in range(count):
                 if len(mask) and mask[p, j]:
                     continue
-                q = query[rows[first + p]]
-                logit = query.dtype.type(0)
-                for c in range(len(unit)):
-                    logit += q[c] * unit[c]
-                logit *= sharp
-                if len(bias):
-                    logit += bias[key]
+                logit = _logit(query[rows[first + p]], unit, sharp, bias, key)
                 if logit > top[p]:
                     total[p] = total[p] * np.exp(top[p] - logit) + query.dtype.type(1)
                     top[p] = logit
@@ -130,12 +135,7 @@ def _backward(  # type: ignore[no-untyped-def]
                 if lse[first + p] == -np.inf or (len(mask) and mask[p, j]):
                     continue
                 q = query[rows[first + p]]
-                logit = query.dtype.type(0)
-                for c in range(len(unit)):
-                    logit += q[c] * unit[c]
-                logit *= sharp
-                if len(bias):
-                    logit += bias[key]
+                logit = _logit(q, unit, sharp, bias, key)
                 share = np.exp(logit - lse[first + p]) * weights[first + p]
                 given = near[first + p]
                 for c in range(len(unit)):
