@@ -21,9 +21,10 @@ from graphcl import geometry, rundir
 from graphcl import phase as phases
 from graphcl.data.attributed import AttributedData, load_attributed
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
+from graphcl.data.registry import full_name
 from graphcl.phase import Observer, Phase, Progress
 from graphcl.probe import check_split, cluster_probe, clustering, k_means, label_probe, modularity
-from graphcl.recipes.configure import configure, find, settings
+from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.streams import Streams
 from graphcl.train import fit
 
@@ -130,10 +131,8 @@ def train(
     if published and len(made.labels[made.labels >= 0].unique()) < 2:
         told = "has no labels of two classes, and as-published takes the maximum over epochs against them; use protocol valid"
         raise ValueError(f"{made.name} {told}")
-    key = preset or (f"{kind}/{made.name}" if made.citation else None)
-    chosen, sources = configure(
-        module, {"preset": vars(module).get("PRESETS", {}).get(key, {}), "config": config or {}, "set": changes}
-    )
+    key = preset or full_name(kind, made)
+    chosen, sources = configure(module, {"preset": preset_of(module, key), "config": config or {}, "set": changes})
     about = {
         "format": rundir.FORMAT, "kind": kind, "recipe": recipe, "dataset": made.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": fingerprint(made),

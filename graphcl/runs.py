@@ -24,7 +24,7 @@ from graphcl.data.split import Split, split
 from graphcl.interactions import Interactions, concat
 from graphcl.pretrain import NodeRun
 from graphcl.rank import DotScorer, Progress
-from graphcl.recipes.configure import configure, find, settings
+from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.recipes.parts import scorer_of
 from graphcl.run import Run, test_report
 from graphcl.sequence_run import SequenceRun
@@ -64,7 +64,7 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
     if rule:
         anew = split(concat(list(found.parts.values())), rule=rule, split_seed=found.split_seed)
         found = replace(anew, name=found.name, kind=found.kind, citation=found.citation)
-    return found, f"{found.kind}/{found.name}" if found.citation else None  # only what is registered has a citation
+    return found, registry.full_name(found.kind, found)
 
 
 def train(
@@ -157,7 +157,7 @@ def defaults(module: ModuleType, protocol: str, preset: str | None) -> dict[str,
     """The layers of settings under what a user gives: the protocol's, then the recipe's for a data set."""
     select = protocols.find(protocol).select
     named = {"select": select} if select and "select" in module.Config.__dataclass_fields__ else {}
-    return {"protocol": named, "preset": vars(module).get("PRESETS", {}).get(preset, {})}
+    return {"protocol": named, "preset": preset_of(module, preset)}
 
 
 class _Outcome(NamedTuple):

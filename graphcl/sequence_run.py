@@ -19,11 +19,12 @@ from torch import Tensor
 
 from graphcl import phase as phases
 from graphcl import rundir
+from graphcl.data.registry import full_name
 from graphcl.data.sequences import SequenceSplit, Source, load_sequences
 from graphcl.metrics import RANKS, parse
 from graphcl.phase import Observer, Phase, Progress
 from graphcl.rank import DotScorer, top_k
-from graphcl.recipes.configure import configure, find, settings
+from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.recipes.parts import rows_of as batches_of
 from graphcl.recipes.parts import step_of
 from graphcl.run import known_items, ranked_frame, rows_of
@@ -212,10 +213,8 @@ def train(
     began = time.perf_counter()
     module = find(recipe)
     split = load_split(data, protocol, options or {})
-    key = preset or (f"{split.kind}/{split.name}" if split.citation else None)
-    chosen, sources = configure(
-        module, {"preset": vars(module).get("PRESETS", {}).get(key, {}), "config": config or {}, "set": changes}
-    )
+    key = preset or full_name(split.kind, split)
+    chosen, sources = configure(module, {"preset": preset_of(module, key), "config": config or {}, "set": changes})
     about = {
         "format": rundir.FORMAT, "kind": "sequential", "recipe": recipe, "dataset": split.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "split": {"rule": split.rule},

@@ -11,10 +11,11 @@ from graphcl import phase as phases
 from graphcl import pretrain, runs, sequence_run
 from graphcl.data import protocol as protocols
 from graphcl.data.attributed import AttributedData
+from graphcl.data.registry import full_name
 from graphcl.metrics import parse
 from graphcl.phase import Phase
 from graphcl.probe import k_means, modularity
-from graphcl.recipes.configure import configure
+from graphcl.recipes.configure import configure, preset_of
 from graphcl.sequence_rank import evaluate_next
 from graphcl.streams import Streams
 
@@ -78,7 +79,7 @@ def _sequential(asked: Asked) -> Task:
     module, seed = asked.module, asked.seed
     made = replace(sequence_run.load_split(asked.data, asked.protocol, asked.options), test=None)
     closed = "restore" in vars(module)
-    base = _configured(asked, f"{made.kind}/{made.name}" if made.citation else None, _select(asked.metric, closed))
+    base = _configured(asked, full_name(made.kind, made), _select(asked.metric, closed))
     if not closed:
         sequence_run.check(base)
         _check_epochs(base)
@@ -111,7 +112,7 @@ def _graph(asked: Asked) -> Task:
         raise ValueError(f"{asked.recipe} is tuned by {' or '.join(known)}, not by {metric!r}")
     data = pretrain.load_graph(module.KIND, asked.data)
     closed = "embed" in vars(module)
-    base = _configured(asked, f"{module.KIND}/{data.name}" if data.citation else None, _select(metric, closed))
+    base = _configured(asked, full_name(module.KIND, data), _select(metric, closed))
     if not closed:
         _check_epochs(base)
 
@@ -130,8 +131,8 @@ def _graph(asked: Asked) -> Task:
     )  # fmt: skip
 
 
-def _configured(asked: Asked, preset: str | None, select: Mapping[str, Any]) -> Any:
-    layers = {"preset": vars(asked.module).get("PRESETS", {}).get(preset, {}), "set": {**asked.fixed, **select}}
+def _configured(asked: Asked, key: str | None, select: Mapping[str, Any]) -> Any:
+    layers = {"preset": preset_of(asked.module, key), "set": {**asked.fixed, **select}}
     return configure(asked.module, layers)[0]
 
 

@@ -156,6 +156,11 @@ def load(
     return replace(made, name=config.name, kind=config.group, citation=config.citation)
 
 
+def full_name(kind: str, data: Any) -> str | None:
+    """``kind/name`` of loaded data, by which recipes know it; None if it is not registered, for only what is has a citation."""
+    return f"{kind}/{data.name}" if data.citation else None
+
+
 def configured(source: str | Path, group: str | None = None) -> DatasetConfig | None:
     """The configuration that a name (looked for in `group` first) or a folder stands for; None for a path to plain data."""
     path = Path(source)

@@ -36,6 +36,11 @@ def find(name: str) -> ModuleType:
     return module
 
 
+def preset_of(recipe: ModuleType, name: str | None) -> Mapping[str, Any]:
+    """What the recipe sets for a data set (``kind/name``); nothing where it has no such preset."""
+    return vars(recipe).get("PRESETS", {}).get(name, {})
+
+
 def configure(recipe: ModuleType, layers: Mapping[str, Mapping[str, Any]]) -> tuple[Any, dict[str, str]]:
     """The recipe's Config with each layer's settings laid over the one before, and where each changed one came from.
 
