@@ -10,6 +10,8 @@ from graphcl.contracts import Layers
 
 
 def _total(layers: Layers, first: int) -> Tensor:
+    if first >= len(layers):
+        raise ValueError(f"layers from {first} on are read, but the encoder has num_layers {len(layers) - 1}")
     total = layers[first]
     for h in layers.each[first + 1 :]:
         total = total + h

@@ -67,14 +67,15 @@ class Approximate(Part):
         given = Call(query, key, positives, temperature, key_weights, exclude, normalise, weights, kind)
         lse = self.estimate(given)
         if self.training and kind not in self.gaps and len(query):
-            self.gaps[kind] = self._gap(given, lse.detach())
+            # Keys are read where gradients are on: whoever is asked keeps what it made, for others of the step.
+            self.gaps[kind] = self._gap(given, key.all().detach(), lse.detach())
         return lse
 
     def estimate(self, call: Call) -> Tensor:  # [n]
         raise NotImplementedError
 
     @torch.no_grad()
-    def _gap(self, call: Call, lse: Tensor) -> Gap:
+    def _gap(self, call: Call, keys: Tensor, lse: Tensor) -> Gap:
         n = len(call.query)
         some = watched(lse)
         banned = call.banned
@@ -83,7 +84,6 @@ class Approximate(Part):
             place[some] = torch.arange(len(some), device=lse.device)
             kept = place[banned[0]] >= 0
             banned = place[banned[0][kept]], banned[1][kept]
-        keys = call.key.all().detach()
         exact = log_sum_exp(
             call.query[some].detach(), unit_rows(keys) if call.normalise else keys, call.temperature, tile_entries=AllKeys.tile_entries,
             bias=None if call.key_weights is None else call.key_weights.log(), banned=banned,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from graphcl.contracts import Pair
@@ -39,7 +40,7 @@ class BarlowTwins:
         keys, weights = positive_keys(pair, "BarlowTwins"), row_weights(pair)
         if len(keys) < 2:
             raise ValueError(f"BarlowTwins needs at least two rows, got {len(keys)}")
-        shares = weights / weights.sum()
+        shares = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
         ours, theirs = (self._standard(x, shares) for x in (pair.query, keys))
         correlations = ours @ theirs.T
         own = correlations.diagonal()

@@ -53,7 +53,7 @@ class BSL:
         temperature = self.negative_temperature or self.temperature
         power = temperature / self.temperature if self.power is None else self.power
         lse = self.negatives(
-            query, pair.key, pair.positives, temperature=temperature, exclude=own, normalise=True, weights=weights
+            query, pair.key, pair.positives, temperature=temperature, exclude=own, normalise=True, weights=weights, kind=pair.kind
         )
         positive = self._positive(query, pair, own)
         counted = (lse != -torch.inf) & (positive != -torch.inf)

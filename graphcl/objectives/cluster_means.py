@@ -49,7 +49,7 @@ class ClusterMeans(Part):
                 cluster_log_sum_exp(pair.query, keys, partition, self.temperature, dropped=(anchors, ids[pair.positives]))
             )
         lse = joined(parts)
-        if self.training and pair.kind not in self.gaps:
+        if self.training and pair.kind not in self.gaps and len(pair.query):
             self.gaps[pair.kind] = self._gap(pair, keys.detach(), assignments, lse.detach())
         counted = lse != -torch.inf
         losses = torch.where(counted, lse - (pair.query * keys[pair.positives]).sum(1) / self.temperature, 0.0)

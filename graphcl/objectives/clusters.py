@@ -106,7 +106,7 @@ class ClusterSampled(Approximate):
         partition = self.state.of(call.kind, call.key, call.normalise, self._rng)
         if partition.shares is not None:
             raise ValueError("a key is drawn from one cluster, so clusters must not share keys")
-        drawn, offset = self._draw(call, partition)
+        drawn, offset = self._draw(call, call.key.all().detach(), partition)
         ids, place = drawn.flatten().unique(return_inverse=True)
         n = len(call.query)
         pointers = torch.arange(n + 1, device=drawn.device) * self.count
@@ -117,9 +117,8 @@ class ClusterSampled(Approximate):
         return joined([rest, call.positive_lse()])
 
     @torch.no_grad()
-    def _draw(self, call: Call, partition: Partition) -> tuple[Tensor, Tensor]:
+    def _draw(self, call: Call, keys: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
         """Keys [n, count], and what their logits lack of the estimate: ``-log(share of the cluster) + log W_c - log count``."""
-        keys = call.key.all()
         weight = partition.weight(call.key_weights, call.query)
         each = None if call.key_weights is None else call.key_weights[partition.order].double().cumsum(0)
         drawn, offset = [], []

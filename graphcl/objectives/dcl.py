@@ -64,5 +64,9 @@ class DCL:
     def _pull(self, similar: Tensor, weights: Tensor) -> Tensor | float:
         if self.sigma is None:
             return 1.0
-        scaled = ((similar - similar.max()) / self.sigma).exp()
+        counted = weights > 0
+        if not bool(counted.any()):
+            return 1.0
+        # By the closest pair that counts, whose exponential the mean holds; of pairs that do not count none may overflow.
+        scaled = ((similar - similar[counted].max()) / self.sigma).clamp_max(0).exp()
         return 2 - scaled / weighted_mean(scaled, weights)

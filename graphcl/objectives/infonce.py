@@ -44,6 +44,8 @@ class InfoNCE:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if self.clamp is not None and not self.clamp > 0:
+            raise ValueError(f"clamp must be above 0, or None, got {self.clamp}")
         for name, allowed in (("similarity", ("cosine", "dot")), ("reduction", ("mean", "sum")), ("several", ("each", "any"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

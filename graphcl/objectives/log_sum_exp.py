@@ -110,6 +110,8 @@ class _OnePass(Function):
     def backward(ctx, grad):
         q, keys, lse, near, far, weights = ctx.saved_tensors
         temperature, tile_entries, bias, banned = ctx.rest
+        if not len(q):
+            return torch.zeros_like(q), torch.zeros_like(keys), *[None] * 6
         factor = (grad @ weights) / (weights @ weights).clamp_min(torch.finfo(grad.dtype).tiny)
         if torch.allclose(grad, factor * weights, rtol=1e-5, atol=1e-6 * float(grad.abs().max())):
             return grad[:, None] * near, far * factor, *[None] * 6

@@ -25,9 +25,10 @@ def places_of(rows: Tensor, cols: Tensor, columns: Tensor) -> Entries:
 
 @dataclass(frozen=True)
 class InBatch:
-    """The keys that are somebody's positive in this batch, each once (SimCLR's in-batch, one direction).
+    """The keys that are somebody's positive in this batch (SimCLR's in-batch, one direction).
 
-    With index positives the same key may come twice; the second is not a negative of the first, so it is masked by id.
+    With index positives a key counts as often as rows have it, as in a softmax over the batch; for a row that has it itself, once. With
+    sparse positives every key counts once.
     """
 
     reads_all = False

@@ -65,15 +65,16 @@ def _floyd(state, degree, out):  # type: ignore[no-untyped-def]
 Entries = tuple[Tensor, Tensor, Tensor]  # row pointers [n + 1], columns [E] int64, values [E]
 
 
-def sampled_entries(op: Sparse, rows: Tensor, count: int, key: int) -> Entries:  # CPU
+def sampled_entries(op: Sparse, rows: Tensor, count: int, key: int) -> Entries:
     """At most ``count`` entries of each of some rows, without replacement, scaled so that a product keeps its expectation."""
-    pointers = op.rowptr.numpy()
     places = np.full((len(rows), count), -1, dtype=np.int64)
-    _sample_entries(pointers, rows.numpy(), *halves(key), places)
+    _sample_entries(
+        op.rowptr.cpu().numpy(), rows.cpu().numpy(), *halves(key), places
+    )  # drawn on CPU, whose draws all devices share
     there = places >= 0
-    chosen = torch.from_numpy(places[there])
+    chosen = torch.from_numpy(places[there]).to(op.col.device)
+    kept = torch.from_numpy(there.sum(1)).to(op.col.device)
     degrees = op.degrees()[rows]
-    kept = torch.from_numpy(there.sum(1))
     columns = op.col[chosen].long()
     values = torch.repeat_interleave(op.left[rows] * degrees / kept.clamp_min(1), kept) * op.right[columns]
     if op.values is not None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from scipy import sparse
+from torch import Tensor
 
 from graphcl.ops import Sparse, draw_key, uniform
 from graphcl.perturb.edges import part_of
+
+_Features = TypeVar("_Features", sparse.csr_matrix, Tensor)
 
 
 def convolution(graph: sparse.csr_matrix) -> Sparse:  # [N, N]
@@ -38,12 +43,15 @@ def mask_edges(graph: sparse.csr_matrix, fraction: float, rng: torch.Generator) 
     return sparse.csr_matrix((np.ones(len(ends[0]), dtype=np.float32), ends), shape=graph.shape)
 
 
-def mask_features(features: sparse.csr_matrix, fraction: float, rng: torch.Generator) -> sparse.csr_matrix:
-    """``features`` with a ``fraction`` of the stored entries left out.
+def mask_features(features: _Features, fraction: float, rng: torch.Generator) -> _Features:
+    """``features`` with a ``fraction`` of the stored entries left out, of a dense table that of the entries other than 0.
 
     Source: jianxiangyu/MEOW@6a072d7.
     """
     _check(fraction)
+    if isinstance(features, Tensor):
+        table = mask_features(sparse.csr_matrix(features.cpu().numpy()), fraction, rng)
+        return torch.from_numpy(table.toarray()).to(features)
     entries = features.tocoo()
     keep = _kept(entries.nnz, fraction, rng)
     return sparse.csr_matrix((entries.data[keep], (entries.row[keep], entries.col[keep])), shape=features.shape)

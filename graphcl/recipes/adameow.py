@@ -55,7 +55,7 @@ PRESETS: dict[str, dict] = {
     },
     "hetero/aminer": {
         "learning_rate": 1e-4, "weight_decay": 1e-4, "epochs": 3000, "dropout": 0.0, "feature_mask": 0.0, "edge_mask": (0.0,),
-        "neighbours": (8, 31), "projected": 16, "probe_learning_rate": 0.3, "probe_weight_decay": 1e-3,
+        "neighbours": (8, 31), "projected": 16, "stand_in": "svd", "probe_learning_rate": 0.3, "probe_weight_decay": 1e-3,
     },
     "hetero/imdb": {
         "learning_rate": 5e-4, "weight_decay": 5e-4, "epochs": 1000, "dropout": 0.1, "feature_mask": 0.3, "edge_mask": (0.1,),

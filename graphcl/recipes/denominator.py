@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +13,8 @@ from graphcl.contracts import Negatives
 from graphcl.graph import Graph
 from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, ClusterState, InBatch, Sampled
 from graphcl.objectives.cluster_sums import Order
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["exact", "batch", "sampled", "clusters", "cluster_sampled", "bank"]
 
@@ -31,10 +34,27 @@ class Denominator:
     cluster_gradient: Literal["through", "stop"] = "through"
 
 
+# The settings that each kind reads.
+_CLUSTERING = ("num_clusters", "clusters_by", "cluster_every")
+_READ: dict[str, tuple[str, ...]] = {
+    "exact": (),
+    "batch": (),
+    "sampled": ("num_negatives",),
+    "bank": ("num_negatives",),
+    "cluster_sampled": ("num_negatives", *_CLUSTERING),
+    "clusters": (*_CLUSTERING, "cluster_order", "own_cluster", "probe", "cluster_gradient"),
+}
+
+
 def strategy(config: Denominator, graph: Graph, dim: int, rng: torch.Generator) -> Negatives:
-    """Raises ValueError for a setting outside its range."""
-    if config.negatives not in get_args(Kind):
-        raise ValueError(f"negatives must be one of {', '.join(get_args(Kind))}, got {config.negatives!r}")
+    """A setting that these negatives do not read is logged as a warning. Raises ValueError for one outside its range."""
+    for name, known in (("negatives", Kind), ("clusters_by", Literal["kmeans", "communities"])):
+        if getattr(config, name) not in get_args(known):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(config, name)!r}")
+    changed = [field.name for field in fields(Denominator) if getattr(config, field.name) != field.default]
+    unread = [name for name in changed if name != "negatives" and name not in _READ[config.negatives]]
+    if unread:
+        _log.warning("%s: not read with negatives %r", ", ".join(unread), config.negatives)
     sizes = {kind: span.stop - span.start for kind, span in graph.kinds.items()}
     if config.negatives == "exact":
         return AllKeys()

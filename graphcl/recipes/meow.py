@@ -58,7 +58,7 @@ PRESETS: dict[str, dict] = {
     },
     "hetero/aminer": {
         "learning_rate": 7e-4, "patience": 25, "temperature": 0.9, "feature_mask": 0.2, "edge_mask": (0.7, 0.4), "neighbours": (5, 21),
-        "clusters": (500, 1200), "prototype_weight": 0.1, "probe_learning_rate": 0.1, "probe_weight_decay": 8e-4,
+        "clusters": (500, 1200), "prototype_weight": 0.1, "probe_learning_rate": 0.1, "probe_weight_decay": 8e-4, "stand_in": "svd",
     },
     "hetero/imdb": {
         "learning_rate": 1e-4, "weight_decay": 1e-3, "patience": 15, "temperature": 0.9, "feature_mask": 0.3, "edge_mask": (0.1,),

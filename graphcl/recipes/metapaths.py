@@ -16,8 +16,8 @@ from graphcl.data.nodes import NodeData
 from graphcl.encoders.hgcn import MetaPathGCN, Norm
 from graphcl.encoders.projection import Projection
 from graphcl.encoders.semantic import SemanticAttention
-from graphcl.hetero import Context, Features, Tie
-from graphcl.ops import Mean, Operator, Sparse, draw_key, unit_rows
+from graphcl.hetero import Context, Features, HeteroGraph, Tie
+from graphcl.ops import Mean, Operator, Sparse, draw_key, truncated_svd, unit_rows
 from graphcl.ops.neighbours import joined, restricted, sampled_entries
 from graphcl.perturb.metapath import convolution, mask_edges, mask_features
 from graphcl.recipes.settings import ClusterTraining, Pretraining
@@ -38,6 +38,7 @@ class MetaPathTraining(Pretraining):
 
     dropout: float = 0.2
     neighbours: tuple = (100,)  # kept of each node by PathSim, for each meta-path or for all
+    stand_in: Literal["table", "svd"] = "table"  # of a type without features: a learned table, or an SVD of its incidences
     feature_mask: float = 0.2  # share of the target's stored features
     edge_mask: tuple = (0.3,)  # share of the edges of each meta-path, or of all
     masks: Literal["static", "epoch"] = "static"  # drawn once, as the release does, or for each epoch anew
@@ -85,7 +86,7 @@ class Sources:
     def masks(self, config: MetaPathTraining, rng: torch.Generator) -> Masks:
         """The target's features and each meta-path's graph with some entries left out."""
         table = self.features.get(self.data.graph.target)
-        if isinstance(table, sparse.csr_matrix):
+        if table is not None:
             table = mask_features(table, config.feature_mask, rng)
         paths = tuple(
             convolution(mask_edges(g, part, rng))
@@ -94,18 +95,24 @@ class Sources:
         return _rows(table), paths
 
 
-def sources(data: NodeData, limits: Sequence[int | None], tie: Tie, rng: torch.Generator) -> Sources:
-    """Features with rows that sum to one and the pruned graph of each meta-path."""
+def sources(
+    data: NodeData, limits: Sequence[int | None], tie: Tie, rng: torch.Generator, stand_ins: Mapping[str, Tensor] | None = None
+) -> Sources:
+    """Features with rows that sum to one (or what stands for them) and the pruned graph of each meta-path."""
     graphs = tuple(
         data.graph.pathsim(path, k, tie=tie, rng=rng)
         for path, k in zip(data.metapaths, each(limits, data, "neighbours"), strict=True)
     )
-    return Sources(data, {name: sum_to_one(table) for name, table in data.graph.x.items()}, graphs)
+    return Sources(data, {name: sum_to_one(table) for name, table in data.graph.x.items()} | dict(stand_ins or {}), graphs)
 
 
 def inputs(config: MetaPathTraining, data: NodeData, *, rng: torch.Generator) -> MetaPaths:
     """What the recipes train on, with masks drawn."""
-    found = sources(data, config.neighbours, "released" if config.released else "random", rng)
+    if config.stand_in not in ("table", "svd"):
+        raise ValueError(f"stand_in must be table or svd, got {config.stand_in!r}")
+    bare = [name for name in data.graph.counts if name not in data.graph.x] if config.stand_in == "svd" else []
+    stand_ins = {name: incidence_svd(data.graph, name, config.dim) for name in bare}
+    found = sources(data, config.neighbours, "released" if config.released else "random", rng, stand_ins)
     contexts = tuple(data.graph.contexts(path, distinct=config.distinct_contexts) for path in data.metapaths)
     types = {data.graph.target, *(c.type for each in contexts for c in each)}
     masked_x, masked = found.masks(config, rng)
@@ -140,10 +147,18 @@ def sum_to_one(table: Features) -> Features:
     return (sparse.diags(np.divide(1.0, sums, out=np.zeros_like(sums), where=sums != 0)) @ table).tocsr().astype(np.float32)
 
 
-def widths(data: NodeData, types: Sequence[str]) -> dict[str, int]:
-    """Columns of each type's features; of a type without, its nodes."""
-    graph = data.graph
-    return {name: graph.x[name].shape[1] if name in graph.x else graph.counts[name] for name in types}
+def incidence_svd(graph: HeteroGraph, name: str, dim: int) -> Tensor:  # [n, dim a related type]
+    """What a type is beside: for each type that it is related to ``u s`` of its incidences, each row over the root of its sum, in rows
+    of unit length. There are fewer columns where there are fewer nodes; a related type of one node tells nothing."""
+    parts = [torch.ones(graph.counts[name], 1)]
+    for other in graph.counts:
+        if min(graph.counts[name], graph.counts[other]) > 1 and {(name, other), (other, name)} & graph.relations.keys():
+            pattern = graph.relation(name, other).astype(np.float32)
+            degrees = np.maximum(pattern.getnnz(axis=1), 1).astype(np.float32)
+            scaled = (sparse.diags(degrees**-0.5) @ pattern).tocsr()
+            found = truncated_svd(Sparse.from_scipy(scaled), min(dim, min(scaled.shape) - 1))
+            parts.append(unit_rows(found.u * found.s))
+    return torch.cat(parts[1:] or parts, 1)
 
 
 def _rows(table: Features | None) -> Rows:
@@ -170,7 +185,8 @@ class CoarseFine(Part):
             raise ValueError(f"fanouts are {NUM_LAYERS} numbers of 1 or more, got {config.fanouts}")
         self.config = config
         self._drawn: Masks | None = None  # this epoch's masks, where they are not static
-        self.features = Projection(widths(data, list(inputs.x)), config.dim, config.dropout)
+        columns = {name: data.graph.counts[name] if rows is None else rows.shape[1] for name, rows in inputs.x.items()}
+        self.features = Projection(columns, config.dim, config.dropout)
         self.contexts = MetaPathContexts([len(each) for each in inputs.contexts], config.dim, config.dropout)
         self.encoder = MetaPathGCN(config.dim, NUM_LAYERS, config.dropout, config.norm)
         self.attention = SemanticAttention(config.dim, config.dropout)

@@ -1,7 +1,7 @@
 """The floor on heterogeneous graphs: a truncated SVD of the features, smoothed along the meta-paths. Nothing is learned.
 
 The mean over meta-paths of the symmetrically normalised boolean graphs, ``num_hops`` times; rows of unit length. A target type without
-features takes the SVD of its incidences with every type beside it instead, and one hop.
+features takes the SVD of its incidences with the types that its meta-paths begin with instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def embed(config: Config, data: NodeData, *, rng: torch.Generator) -> Tensor:  #
     graph = data.graph
     table = graph.x.get(graph.target)
     if table is None:
-        sides = [graph.relation(graph.target, path[1]) for path in data.metapaths]
+        beside = dict.fromkeys(graph.types(path)[1] for path in data.metapaths)
+        sides = [graph.relation(graph.target, name) for name in beside]
         table = sparse.hstack(sides, format="csr").astype(np.float32)
     table = sum_to_one(table)
     matrix = table if isinstance(table, sparse.csr_matrix) else sparse.csr_matrix(table.numpy())

@@ -60,6 +60,8 @@ SPACE: dict[str, tuple | list] = {
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
+    if not 0 <= config.contrast_layer <= config.num_layers:
+        raise ValueError(f"contrast_layer must lie between 0 and num_layers, {config.num_layers}, got {config.contrast_layer}")
     encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
     final = mean(first=1)
     contrast = Contrast(

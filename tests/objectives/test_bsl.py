@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from graphcl.contracts import Pair
-from graphcl.objectives import BSL, AllKeys, InBatch, InfoNCE
+from graphcl.objectives import BSL, AllKeys, InBatch, InfoNCE, Sampled
 from tests.objectives.dense import Table, agree, csr, similarity, table
 
 SEVERAL = torch.tensor(
@@ -89,3 +89,15 @@ def test_anchors_without_anything_to_compare_with():
     loss = BSL(0.1)(Pair(query, Table(key), torch.tensor([1, 1])))
     assert loss.item() == 0
     assert all((g == 0).all() for g in torch.autograd.grad(loss, (query, key)))
+
+
+def test_negatives_are_told_of_which_kind_the_keys_are():
+    """Else those that know kinds would be asked for another: here popularity would not be read."""
+    query, key = table(4, 4, 8), table(7, 4, 9)
+    popularity = {"item": torch.nn.functional.one_hot(torch.tensor(3), 7).float()}
+    objective = BSL(0.2, negatives=Sampled(8, popularity=popularity, log_q=False, rng=torch.Generator().manual_seed(0)))
+    got = objective(Pair(query, Table(key), torch.tensor([4, 0, 4, 2]), kind="item"))
+    unit = torch.nn.functional.normalize
+    cosines = (unit(query) @ unit(key).T / 0.2).detach()
+    expected = (cosines[:, 3] + torch.tensor(8.0).log() - cosines[torch.arange(4), [4, 0, 4, 2]]).mean()
+    assert_close(got.detach(), expected)

@@ -204,7 +204,7 @@ def test_a_diverged_table_is_not_hidden(negatives):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"similarity": "l2"},
+    "wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"similarity": "l2"}, {"clamp": -1.0},
               {"reduction": "none"}, {"several": "all"}],
 )  # fmt: skip
 def test_refuses(wrong):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from graphcl.contracts import Pair
 from graphcl.objectives import NTXent
 from graphcl.objectives.contrastive_regulariser import contrastive_regulariser
-from tests.objectives.dense import similarity, table
+from tests.objectives.dense import Table, csr, similarity, table
 
 
 def slow_ntxent(first, second, temperature, cosine):
@@ -70,3 +71,17 @@ def test_bad_settings():
         NTXent(1.0, "euclid")
     with pytest.raises(ValueError, match="thresholds must be row or batch"):
         contrastive_regulariser(table(2, 2, 0), table(2, 2, 1), "all")
+
+
+def test_weights_count_rows_of_both_views():
+    a, b = table(3, 4, 0), table(5, 4, 1)
+    positives, weights = torch.tensor([4, 0, 2]), torch.tensor([2.0, 0.0, 1.0])
+    rows = [*a, *b[positives]]
+    terms = [
+        -((rows[i] @ rows[(i + 3) % 6]).exp() / sum((rows[i] @ rows[j]).exp() for j in range(6) if j != i)).log()
+        for i in range(6)
+    ]
+    expected = sum(w * t for w, t in zip(weights.repeat(2), terms, strict=True)) / 6
+    torch.testing.assert_close(NTXent()(Pair(a, Table(b), positives, weights=weights)), expected)
+    with pytest.raises(ValueError, match="NTXent needs one positive a query"):
+        NTXent()(Pair(a, Table(b), csr(torch.eye(3, 5))))

@@ -48,3 +48,10 @@ def test_masked_features_keep_their_values():
 def test_a_share_lies_below_one(mask):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\), got 1"):
         mask(GRAPH, 1.0, torch.Generator())
+
+
+def test_a_dense_table_is_masked_too():
+    x = sparse.random(20, 50, 0.2, format="csr", random_state=0)
+    table = torch.from_numpy(x.toarray())
+    masked = mask_features(table, 0.25, torch.Generator().manual_seed(0))
+    assert torch.equal(masked, torch.from_numpy(mask_features(x, 0.25, torch.Generator().manual_seed(0)).toarray()))

@@ -37,6 +37,37 @@ def test_strategies(kind):
 def test_unknown():
     with pytest.raises(ValueError, match="negatives must be one of exact, batch"):
         strategy(Denominator(negatives="some"), tiny_graph(), 4, dense.generator(0))
+    with pytest.raises(ValueError, match="clusters_by must be one of kmeans, communities, got 'comunities'"):
+        strategy(Denominator(negatives="clusters", clusters_by="comunities"), tiny_graph(), 4, dense.generator(0))
+
+
+def test_a_setting_that_is_not_read_is_told(caplog):
+    strategy(Denominator(negatives="sampled", num_negatives=7), tiny_graph(), 4, dense.generator(0))
+    assert not caplog.messages
+    strategy(Denominator(num_clusters=7, probe=2), tiny_graph(), 4, dense.generator(0))
+    assert caplog.messages == ["num_clusters, probe: not read with negatives 'exact'"]
+
+
+@pytest.mark.parametrize("recipe", [sgl, lightgcl])
+@pytest.mark.parametrize("kind", ["sampled", "clusters", "cluster_sampled", "bank"])
+def test_measuring_the_gap_changes_no_gradient(recipe, kind):
+    """It reads all keys, which the step keeps for whoever reads them next."""
+
+    def gradient(measured: bool):
+        settings = {"rank": 2} if recipe is lightgcl else {}
+        config = recipe.Config(dim=dense.WIDTH, negatives=kind, num_negatives=7, **settings)
+        model = recipe.build(config, dense.log(), rng=dense.generator(0))
+        (negatives,) = [part for part in model.modules() if isinstance(part, KINDS[kind])]
+        rng = dense.generator(3)
+        for part in model.modules():
+            if isinstance(part, graphcl.contracts.Part):
+                part.start_epoch(dense.inputs(), 1, rng)
+        if not measured:
+            negatives.gaps = dict.fromkeys(("user", "item"))
+        sum(model.losses(dense.inputs(), dense.BATCH, dense.generator(4)).values()).backward()
+        return model.encoder.embedding.grad
+
+    torch.testing.assert_close(gradient(True), gradient(False), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("recipe", [sgl, lightgcl])

@@ -8,13 +8,23 @@ from torch.nn import functional
 
 from graphcl import pretrain
 from graphcl.contracts import Targets
+from graphcl.hetero import HeteroGraph
 from graphcl.ops import Sparse
 from graphcl.planted import planted
 from graphcl.recipes import adameow, heco, meow
 from graphcl.recipes.adameow import AdaMEOW
 from graphcl.recipes.heco import HeCo
 from graphcl.recipes.meow import MEOW
-from graphcl.recipes.metapaths import CoarseFine, MetaPaths, MetaPathTraining, Sources, neighbourhood, shuffled, sources
+from graphcl.recipes.metapaths import (
+    CoarseFine,
+    MetaPaths,
+    MetaPathTraining,
+    Sources,
+    incidence_svd,
+    neighbourhood,
+    shuffled,
+    sources,
+)
 
 PLAIN = {"dim": 5, "dropout": 0.0, "temperature": 0.4, "neighbours": (6,)}
 
@@ -34,7 +44,8 @@ def by_hand(model, inputs: MetaPaths) -> tuple[torch.Tensor, torch.Tensor]:
 
     def table(name, x):
         weight = projection.weights[name].double()
-        return functional.elu((weight if x is None else dense(x) @ weight) + projection.biases[name].double())
+        rows = weight if x is None else (x.double() if isinstance(x, torch.Tensor) else dense(x)) @ weight
+        return functional.elu(rows + projection.biases[name].double())
 
     def encoded(h, a):
         h = a @ (h @ gcn.weights[0].double())
@@ -72,8 +83,10 @@ def started(module, **changes):
     return pretrain.start(module, config, planted(), 0, "cpu")
 
 
-def test_meows_contrast_is_the_dense_formula():
-    phase = started(meow, clusters=(3, 5))
+@pytest.mark.parametrize("stand_in", ["table", "svd"])
+def test_meows_contrast_is_the_dense_formula(stand_in):
+    phase = started(meow, clusters=(3, 5), stand_in=stand_in)
+    assert (phase.inputs.x["A"] is None) == (stand_in == "table")
     assert isinstance(phase.model, MEOW)
     terms = phase.model.losses(phase.inputs, Targets(), rng(1))
     q, p = by_hand(phase.model, phase.inputs)
@@ -83,6 +96,26 @@ def test_meows_contrast_is_the_dense_formula():
     similar = (q @ p.T / 0.4).exp()
     expected = -(similar.diagonal() / (gamma * similar).sum(1)).log().mean()
     assert float(terms["contrast"].detach()) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_what_stands_for_features_is_an_svd_of_each_relation():
+    """Their products are the singular vectors' whatever the signs: ``u s`` of the best rank-4 approximation."""
+    graph = planted().graph
+    found = incidence_svd(graph, "P", 4).double()
+    assert found.shape == (48, 8)
+    for part, other in zip(found.split(4, 1), "AS", strict=True):
+        pattern = graph.relation("P", other).toarray().astype(float)
+        u, s, _ = np.linalg.svd(pattern / np.sqrt(np.maximum(pattern.sum(1, keepdims=True), 1)))
+        rows = torch.nn.functional.normalize(torch.from_numpy(u[:, :4] * s[:4]), eps=1e-7)
+        torch.testing.assert_close(part @ part.T, rows @ rows.T, rtol=0, atol=1e-5)
+    assert incidence_svd(graph, "S", 64).shape == (6, 5)  # six subjects
+
+
+def test_a_type_beside_one_node_only():
+    graph = HeteroGraph.from_edges({"P": 4, "C": 1}, {("P", "C"): np.array([[0, 1, 3], [0, 0, 0]])}, "P")
+    assert torch.equal(incidence_svd(graph, "P", 4), torch.ones(4, 1))
+    with pytest.raises(ValueError, match="stand_in must be table or svd, got 'eye'"):
+        started(meow, stand_in="eye")
 
 
 def test_meows_prototypes_are_weighed():

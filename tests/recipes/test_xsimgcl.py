@@ -37,3 +37,15 @@ def test_what_leaves_has_no_noise():
         expected = dense.average(dense.propagate(model.encoder.embedding, dense.normalised(dense.adjacency()), 3)[1:])
     torch.testing.assert_close(model.embed(dense.inputs()), expected, rtol=1e-12, atol=1e-15)
     assert model.training
+
+
+@pytest.mark.parametrize("settings", [{"contrast_layer": 4}, {"contrast_layer": -1}])
+def test_the_contrast_reads_a_layer_that_there_is(settings):
+    with pytest.raises(ValueError, match="contrast_layer must lie between 0 and num_layers, 3, got"):
+        xsimgcl.build(xsimgcl.Config(**settings), dense.log(), rng=dense.generator(0))
+
+
+def test_layers_of_which_there_are_none():
+    model = xsimgcl.build(xsimgcl.Config(num_layers=0, contrast_layer=0), dense.log(), rng=dense.generator(0))
+    with pytest.raises(ValueError, match="layers from 1 on are read, but the encoder has num_layers 0"):
+        model.losses(dense.inputs(), dense.BATCH, dense.generator(4))
