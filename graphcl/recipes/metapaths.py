@@ -148,14 +148,16 @@ def sum_to_one(table: Features) -> Features:
 
 
 def incidence_svd(graph: HeteroGraph, name: str, dim: int) -> Tensor:  # [n, dim a related type]
-    """What a type is beside: for each type that it is related to ``u s`` of its incidences, each row over the root of its sum, in rows
-    of unit length. There are fewer columns where there are fewer nodes; a related type of one node tells nothing."""
+    """What a type is beside: for each type that it is related to ``u s`` of its incidences over the fourth roots of both degrees, in
+    rows of unit length. There are fewer columns where there are fewer nodes; a related type of one node tells nothing."""
     parts = [torch.ones(graph.counts[name], 1)]
     for other in graph.counts:
         if min(graph.counts[name], graph.counts[other]) > 1 and {(name, other), (other, name)} & graph.relations.keys():
             pattern = graph.relation(name, other).astype(np.float32)
-            degrees = np.maximum(pattern.getnnz(axis=1), 1).astype(np.float32)
-            scaled = (sparse.diags(degrees**-0.5) @ pattern).tocsr()
+            rows, columns = (
+                sparse.diags(np.maximum(pattern.getnnz(axis=side), 1).astype(np.float32) ** -0.25) for side in (1, 0)
+            )
+            scaled = (rows @ pattern @ columns).tocsr()
             found = truncated_svd(Sparse.from_scipy(scaled), min(dim, min(scaled.shape) - 1))
             parts.append(unit_rows(found.u * found.s))
     return torch.cat(parts[1:] or parts, 1)

@@ -105,7 +105,8 @@ def test_what_stands_for_features_is_an_svd_of_each_relation():
     assert found.shape == (48, 8)
     for part, other in zip(found.split(4, 1), "AS", strict=True):
         pattern = graph.relation("P", other).toarray().astype(float)
-        u, s, _ = np.linalg.svd(pattern / np.sqrt(np.maximum(pattern.sum(1, keepdims=True), 1)))
+        ends = [np.maximum(pattern.sum(side, keepdims=True), 1) for side in (0, 1)]
+        u, s, _ = np.linalg.svd(pattern / (ends[0] * ends[1]) ** 0.25)
         rows = torch.nn.functional.normalize(torch.from_numpy(u[:, :4] * s[:4]), eps=1e-7)
         torch.testing.assert_close(part @ part.T, rows @ rows.T, rtol=0, atol=1e-5)
     assert incidence_svd(graph, "S", 64).shape == (6, 5)  # six subjects
