@@ -153,6 +153,7 @@ def train(
     if phase is None:
         loaded, progress = loaded - built, Progress(seconds=built)
     else:
+        phases.warm_up(module, chosen, phase)
         run(phase, chosen, made, directory, observe, published=published, seed=seed)
         embedding, progress = phase.model.embed(phase.inputs).cpu(), phase.progress
         clusters = own_clusters(phase) if kind == "attributed" else None

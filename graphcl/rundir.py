@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -187,6 +188,15 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key))
 
 
+def digests(recipe: ModuleType, config: Any) -> dict[str, dict[str, str]]:
+    """For ``about``: sha256 of the files that settings name, where the recipe says which (``files(config)``: paths by setting)."""
+    named = recipe.files(config) if "files" in vars(recipe) else {}
+    found = {key: Path(path).expanduser() for key, path in named.items() if path}
+    # A file that is missing is the recipe's to refuse.
+    sums = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in found.items() if path.is_file()}
+    return {"files": sums} if sums else {}
+
+
 def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     """Where the run that ``about`` describes goes. An unnamed run never meets an older one; a named one only to resume it.
 
@@ -215,12 +225,17 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
         # How far an unfinished run goes may change: no epoch depends on how many follow.
         old["settings"]["epochs"] = about["settings"].get("epochs")
-    for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings"):
+    for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings", "files"):
+        if key == "files" and (key not in old or key not in about):
+            continue  # it names none, or is of a time when they were not kept
         if old.get(key) != about[key]:
             if key == "fingerprint":
                 raise ValueError(
                     f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these"
                 )
+            if key == "files":
+                told = ", ".join(name for name in about[key] if old[key].get(name) != about[key][name])
+                raise ValueError(f"{path} was trained with another file of {told} than it is now; it can't go on with this one")
             if key == "settings":
                 told = changes(old[key], about[key])
                 raise ValueError(f"{path} has other settings ({told}); resume it with the same, or choose another --out")

@@ -128,6 +128,7 @@ def train(
         "sources": sources,
         "split": {"rule": made.rule, "seed": made.split_seed},
         "fingerprint": fingerprint(made),
+        **rundir.digests(module, chosen),
     }
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():

@@ -57,7 +57,10 @@ class SequenceRun(rundir.Finished):
         tensors, _ = rundir.read_tensors(self.path / "model.safetensors")
         if "restore" in vars(self.recipe):
             return self.recipe.restore(self._settings, self.split.train, tensors)
-        model = self.recipe.build(self._settings, self.split.train, rng=Streams(self.config["seed"])["init"])
+        build = vars(self.recipe).get("ranker", self.recipe.build)
+        model = build(self._settings, self.split.train, rng=Streams(self.config["seed"])["init"])
+        if "ranker" in vars(self.recipe):  # it is a part of the model that was trained
+            tensors = {name: tensors[name] for name in model.state_dict() if name in tensors}
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
@@ -218,7 +221,7 @@ def train(
     about = {
         "format": rundir.FORMAT, "kind": "sequential", "recipe": recipe, "dataset": split.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "split": {"rule": split.rule},
-        "fingerprint": fingerprint(split),
+        "fingerprint": fingerprint(split), **rundir.digests(module, chosen),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():
@@ -238,6 +241,7 @@ def train(
     if on_start is not None:
         on_start(directory)
     if phase is not None:
+        phases.warm_up(module, chosen, phase)
         moved = run(phase, chosen, split, directory, device=device, observe=observe, progress=progress).progress
         phase.model.eval()
     rundir.write_tensors(directory / "model.safetensors", scorer.state() if phase is None else phase.model.state_dict())

@@ -103,6 +103,39 @@ def test_a_resumed_run_is_the_same(tmp_path):
         trained(tmp_path / "cut", resume=True, data=frame(1))
 
 
+def test_a_run_that_read_a_file_needs_it_no_more_and_goes_on_with_no_other(tmp_path):
+    rows = load_sequences(frame()).log.num_items
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "meaning.npy", rng.normal(size=(rows, 3)))
+    settings = {
+        "item_embeddings": str(tmp_path / "meaning.npy"),
+        "num_neighbours": 2,
+        "dim": 8,
+        "batch_size": 32,
+        "max_length": 5,
+    }
+
+    def stops(kind, what):
+        if kind == "epoch" and what["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    def trained_on_it(**more):
+        return graphcl.train("sracl", frame(), out=tmp_path / "run", epochs=2, **settings, **more)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained_on_it(observe=stops)
+    kept = (tmp_path / "meaning.npy").read_bytes()
+    np.save(tmp_path / "meaning.npy", rng.normal(size=(rows, 3)))
+    with pytest.raises(ValueError, match="was trained with another file of item_embeddings than it is now"):
+        trained_on_it(resume=True)
+    (tmp_path / "meaning.npy").write_bytes(kept)
+    run = trained_on_it(resume=True)
+    (tmp_path / "meaning.npy").unlink()
+    found = graphcl.load(run.path)
+    assert found.evaluate()["test"] == pytest.approx(run.result["metrics"]["test"])
+    assert len(found.recommend(k=3)) > 0
+
+
 def test_training_tensors_are_not_written(tmp_path):
     made = load_sequences(frame())
     before = [t.clone() for t in (made.log.items, made.train.items, made.train.pointers)]

@@ -64,6 +64,10 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     return Model(base.encoder, base.readout, base.task, contrasts, perturb=base.perturb)
 
 
+def files(config: Config) -> dict[str, str]:
+    return {key: os.path.expandvars(getattr(config, key)) for key in ("items", "users", "kg", "link")}
+
+
 class PathNeighbours(Part):
     """Main layers against themselves, one hop through the graph of meta-path neighbours."""
 
@@ -93,8 +97,8 @@ def neighbours(config: Config, data: Interactions, rng: torch.Generator) -> Spar
     """
     if not (config.items or config.users or config.kg):
         raise ValueError("pathgcl needs a file of knowledge: set items, users, or kg with link")
-    files = {key: os.path.expandvars(getattr(config, key)) or None for key in ("items", "users", "kg", "link")}
-    graph = knowledge_graph(data, **files, columns=config.columns or None)  # type: ignore[arg-type]
+    named = {key: path or None for key, path in files(config).items()}
+    graph = knowledge_graph(data, **named, columns=config.columns or None)  # type: ignore[arg-type]
     blocks = []
     for end, paths in (("user", config.user_paths), ("item", config.item_paths)):
         if not paths:

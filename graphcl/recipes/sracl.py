@@ -79,6 +79,15 @@ def build(config: Config, data: Sequences, *, rng: torch.Generator) -> SequenceM
     return SequenceModel(body, NextItem(config, data), contrasts)
 
 
+def ranker(config: Config, data: Sequences, *, rng: torch.Generator) -> SequenceModel:
+    """What ranks needs no meaning, so a finished run needs no file."""
+    return SequenceModel(encoder(config, data, rng), NextItem(config, data))
+
+
+def files(config: Config) -> dict[str, str]:
+    return {"item_embeddings": config.item_embeddings, "sequence_embeddings": config.sequence_embeddings}
+
+
 class Substitution:
     """Each item becomes one of its nearest in meaning, with a probability."""
 
