@@ -4,7 +4,7 @@ its configuration asks for."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Row:
     name: str
     config: dict[str, Any]
     result: dict[str, Any] | None
+    apart: frozenset[str] = frozenset()  # settings in which rows of this recipe and group differ, but for how long they train
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -65,9 +66,10 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The recipe; of the floor with the settings that are not its own, for nothing else tells such rows apart."""
-        changed = [f"{key}={value}" for key, value in self.config["settings"].items()] if self.kind == "floor" else []
-        return " ".join([self.recipe, *changed])
+        """The recipe with the settings that tell it from others: of the floor all that are not its own."""
+        given = self.config["settings"]
+        shown = [key for key in given if self.kind == "floor" or key in self.apart]
+        return " ".join([self.recipe, *(f"{key}={given[key]}" if len(str(given[key])) <= 20 else key for key in shown)])
 
     @property
     def kind(self) -> str:
@@ -145,7 +147,16 @@ def rows(root: Path = ROOT) -> list[Row]:
     for path in sorted((folder / "configs").glob("*.json")):
         result = folder / "results" / path.name
         found.append(Row(path.stem, json.loads(path.read_text()), json.loads(result.read_text()) if result.exists() else None))
+    alike: dict[Any, list[dict[str, Any]]] = {}
+    for row in found:
+        alike.setdefault((row.group, row.recipe), []).append(row.config["settings"])
+    found = [replace(row, apart=_apart(alike[row.group, row.recipe])) for row in found]
     return sorted(found, key=lambda row: (row.group, -row.main, row.name))
+
+
+def _apart(settings: list[dict[str, Any]]) -> frozenset[str]:
+    keys = {key for some in settings for key in some} - {"epochs", "patience", "evaluate_every"}
+    return frozenset(key for key in keys if any(some.get(key) != settings[0].get(key) for some in settings))
 
 
 def groups(found: list[Row]) -> dict[tuple[str, str, str], list[Row]]:
@@ -164,7 +175,7 @@ def about(group: tuple[str, str, str]) -> str:
         told = (
             "each metric's MAXIMUM OVER EPOCHS AGAINST THE LABELS, as papers do"
             if group[1] == "as-published"
-            else "no label chooses anything"
+            else "no label chooses anything, but that the floor's settings, one for all sets, were found by looking at labels"
         )
         return f"trained without labels, {told}; as many clusters as classes; spread over training seeds"
     if kind_of(group[0]) is SEQUENCES:

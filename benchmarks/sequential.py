@@ -1,5 +1,5 @@
-"""An epoch of SASRec with the full softmax on Beauty, against the padded layout that releases train, written here with torch's encoder
-layers, and against RecBole's SASRec: ``graphcl bench sequential``.
+"""An epoch of SASRec with the full softmax on Beauty, against the plain padded formulation, written here with torch's encoder layers, and
+against RecBole's SASRec, which is the fairer peer, for it takes the last position before the logits: ``graphcl bench sequential``.
 
 Ours: a row a user, real tokens alone, targets chosen before the product with the catalogue. The padded form: a row a prefix, 256 rows
 of 50 positions a step, logits at every position, loss at the last. RecBole: the same rows, logits at the last position, drawing of the

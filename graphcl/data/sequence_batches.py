@@ -1,7 +1,7 @@
 """Training rows of histories, in batches of rows about as long as each other.
 
-Rows are drawn in random order; ``POOL`` batches of them at a time are sorted by length and cut, and the batches come in random
-order. A batch is as wide as its longest row.
+Rows are drawn in random order; ``pool`` batches of them at a time are sorted by length and cut, and the batches come in random
+order. With a pool of 1 a batch's rows are drawn alike. A batch is as wide as its longest row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphcl.sequence import SequenceBatch, Sequences, padded
 POOL = 16
 
 
-def user_rows(train: Sequences, max_length: int, targets_per_batch: int) -> Batches:
+def user_rows(train: Sequences, max_length: int, targets_per_batch: int, pool: int = POOL) -> Batches:
     """Epochs with a row for each user, where at every position the next item is a target: every item but a user's first is one.
 
     Batches hold about ``targets_per_batch`` targets, all about as many. A history with more than ``max_length`` targets is cut from
@@ -26,7 +26,7 @@ def user_rows(train: Sequences, max_length: int, targets_per_batch: int) -> Batc
     Raises:
         ValueError: a size below 1, or no user with two items.
     """
-    _check(train, max_length=max_length, targets_per_batch=targets_per_batch)
+    _check(train, max_length=max_length, targets_per_batch=targets_per_batch, pool=pool)
     wanted = (train.lengths - 1).clamp(min=0)
     rows = (wanted + max_length - 1) // max_length
     users = torch.arange(train.num_users).repeat_interleave(rows)
@@ -35,7 +35,7 @@ def user_rows(train: Sequences, max_length: int, targets_per_batch: int) -> Batc
     stops = train.pointers[users + 1] - 1 - later
 
     def epoch(rng: torch.Generator) -> Iterator[SequenceBatch]:
-        for some in _batches(lengths, lengths, targets_per_batch, rng):
+        for some in _batches(lengths, lengths, targets_per_batch, pool, rng):
             size, stop = lengths[some], stops[some]
             items = padded(train.items, stop, size, train.num_items)
             inside = torch.arange(items.shape[1]) < size[:, None]
@@ -45,7 +45,7 @@ def user_rows(train: Sequences, max_length: int, targets_per_batch: int) -> Batc
     return epoch
 
 
-def prefix_rows(train: Sequences, max_length: int, batch_size: int) -> Batches:
+def prefix_rows(train: Sequences, max_length: int, batch_size: int, pool: int = POOL) -> Batches:
     """Epochs with a row for every item but a user's first: it is the one target, after the ``max_length`` items before it.
 
     Batches hold about ``batch_size`` rows, all about as many.
@@ -53,14 +53,14 @@ def prefix_rows(train: Sequences, max_length: int, batch_size: int) -> Batches:
     Raises:
         ValueError: a size below 1, or no user with two items.
     """
-    _check(train, max_length=max_length, batch_size=batch_size)
+    _check(train, max_length=max_length, batch_size=batch_size, pool=pool)
     owners = train.users
     before = torch.arange(len(owners)) - train.pointers[owners]
     stops = before.nonzero()[:, 0]
     lengths = before[stops].clamp(max=max_length)
 
     def epoch(rng: torch.Generator) -> Iterator[SequenceBatch]:
-        for some in _batches(lengths, torch.ones_like(lengths), batch_size, rng):
+        for some in _batches(lengths, torch.ones_like(lengths), batch_size, pool, rng):
             size, stop = lengths[some], stops[some]
             items = padded(train.items, stop, size, train.num_items)
             places = torch.arange(len(some)) * items.shape[1] + size - 1
@@ -77,7 +77,7 @@ def _check(train: Sequences, **sizes: int) -> None:
         raise ValueError("there is nothing to train on: no user has two items in the training part")
 
 
-def _batches(lengths: Tensor, weights: Tensor, weight: int, rng: torch.Generator) -> Iterator[Tensor]:  # both [R]
+def _batches(lengths: Tensor, weights: Tensor, weight: int, pool: int, rng: torch.Generator) -> Iterator[Tensor]:  # both [R]
     """Row numbers of each batch; the weights of a batch add up to about ``weight``."""
     order = torch.randperm(len(lengths), generator=rng)
     total = int(weights.sum())
@@ -88,7 +88,7 @@ def _batches(lengths: Tensor, weights: Tensor, weight: int, rng: torch.Generator
         mine = weights[order]
         return (mine.cumsum(0) - mine) * of // total
 
-    pools = part(-(-count // POOL))
+    pools = part(-(-count // pool))
     sizes = torch.where(
         pools % 2 == 0, lengths[order], -lengths[order]
     )  # up and down, so that neighbouring pools meet at like lengths

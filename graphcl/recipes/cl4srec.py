@@ -2,7 +2,8 @@
 
 Paper: Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022.
 Checked against: RuihongQiu/DuoRec@4ebc30d (cl4srec.py: shares, weight, the full softmax, rows that are prefixes).
-Departs: masking and reordering never write into the training data, as they do there; see ``sasrec`` for the loss.
+Departs: masking and reordering never write into the training data, as they do there; rows of a batch, negatives of
+each other, are of about one length (``length_pool=1``: drawn alike, as released); see ``sasrec`` for the loss.
 """
 
 from __future__ import annotations

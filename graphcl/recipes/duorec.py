@@ -1,7 +1,9 @@
 """DuoRec: a history encoded once more, against another one that led to the same item.
 
 Paper: Qiu et al., "Contrastive Learning for Representation Degeneration Problem in Sequential Recommendation", WSDM 2022.
-Checked against: RuihongQiu/DuoRec@4ebc30d (``us_x``, its default). Departs: see ``views.SameTarget`` and ``sasrec``.
+Checked against: RuihongQiu/DuoRec@4ebc30d (``us_x``, its default).
+Departs: rows of a batch, negatives of each other, are of about one length (``length_pool=1``: drawn alike, as released); see
+``views.SameTarget`` and ``sasrec``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ augmenters (C), all on one batch and the same changed histories; the regulariser
 it weighs .1 beta. Both are first order: B takes the encoder as a constant. "joint" moves everything at once. ``regulariser="row"``
 is the release's, over three pairs, "batch" the paper's, over the augmented pair.
 
-Departs: a masked item has a vector of its own (released: the padding id, which attention leaves out); see ``sasrec`` for the loss.
+Departs: a masked item has a vector of its own (released: the padding id, which attention leaves out); rows of a
+batch, negatives of each other, are of about one length (``length_pool=1``: drawn alike, as released); see ``sasrec`` for the loss.
 """
 
 from __future__ import annotations

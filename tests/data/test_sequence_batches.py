@@ -101,6 +101,18 @@ def test_batches_hold_rows_of_like_length_in_random_order():
     assert abs(np.corrcoef(widths[1:], widths[:-1])[0, 1]) < 0.4  # sorted ones would have 1
 
 
+def test_a_pool_of_one_draws_rows_of_any_length():
+    """Lengths of a batch spread as those of all rows do."""
+    lengths = np.random.default_rng(0).geometric(0.15, 5000) + 1
+    spread = {}
+    for pool in (1, 16):
+        batches = list(prefix_rows(histories(lengths), 50, 500, pool)(torch.Generator().manual_seed(0)))
+        rows = torch.cat([batch.lengths for batch in batches])
+        spread[pool] = float(torch.stack([batch.lengths.double().std() for batch in batches]).mean() / rows.double().std())
+    assert spread[1] == pytest.approx(1, abs=0.05)
+    assert spread[16] < 0.2
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="no user has two items"):
         user_rows(histories([1, 0, 1]), 5, 5)
