@@ -91,6 +91,7 @@ class NodeRun(rundir.Finished):
         return as_published(found, {key: self.result["metrics"]["test"][key] for key in maxima}) if maxima else found
 
 
+@rundir.training
 def train(
     recipe: str,
     data: Any,

@@ -107,7 +107,7 @@ class Run(rundir.Finished):
             rows = _pattern_of(owner, items, (len(names), self.split.train.num_items))
             seen = rows if exclude_seen else None
         else:
-            ids = self.split.train.user_ids.ids if users is None else list(users)
+            ids = self.split.train.user_ids.ids if users is None else list(listed(users, "users"))
             found = np.arange(len(ids)) if users is None else rows_of(self.split.train.user_ids, ids, "user")
             names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
             seen = self._seen if exclude_seen else None
@@ -172,9 +172,10 @@ def known_items(
     histories: pd.DataFrame | Mapping[Any, Sequence[Any]], item_ids: Vocabulary
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Names [n] of those whose histories are given, and of every item that the log has whose it is and its row, in the order given.
+    Whoever has no item that the log has is left out, which a warning says.
 
     Raises:
-        ValueError: no two columns, a row without a user, or a history without any known item.
+        ValueError: no two columns, a row without a user, a text where a list of items is meant, or nobody with a known item.
     """
     if isinstance(histories, pd.DataFrame):
         if histories.shape[1] < 2:
@@ -183,21 +184,36 @@ def known_items(
         if users.isna().any():
             raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
         owner, names = pd.factorize(users)
+    elif not isinstance(histories, Mapping):
+        raise ValueError(f"histories are a table, or items by user ({{user: [item, ...]}}), got {type(histories).__name__}")
     else:
+        for name, its in histories.items():
+            listed(its, f"the history of {name!r}")
         names = np.fromiter(histories, dtype=object, count=len(histories))
         owner = np.repeat(np.arange(len(names)), [len(its) for its in histories.values()])
         items = [i for its in histories.values() for i in its]
     rows = item_ids.rows(items)
     known = rows >= 0
     counts = np.bincount(owner[known], minlength=len(names))
-    if len(names) == 0 or (counts == 0).any():
-        empty = ", ".join(repr(n) for n in np.asarray(names)[counts == 0][:5])
-        raise ValueError(f"a history without any item of the log can't be embedded: {empty or 'no rows given'}")
+    names = np.asarray(names, dtype=object)
+    if not counts.any():
+        raise ValueError("there is no history with an item of the log" if len(names) else "there is no history")
+    if not counts.all():
+        shown = ", ".join(repr(name) for name in names[counts == 0][:5]) + (", ..." if (counts == 0).sum() > 5 else "")
+        warnings.warn(f"{(counts == 0).sum()} histories hold no item of the log and are left out: {shown}", stacklevel=3)
     if not known.all():
         warnings.warn(
             f"{(~known).sum()} of {len(known)} items of the histories are not in the log; they play no part", stacklevel=3
         )
-    return np.asarray(names, dtype=object), owner[known], rows[known]
+    numbers = np.cumsum(counts > 0) - 1
+    return names[counts > 0], numbers[owner[known]], rows[known]
+
+
+def listed(ids: Any, what: str) -> Any:
+    """Raises ValueError for a text, which would be taken letter by letter."""
+    if isinstance(ids, (str, bytes)):
+        raise ValueError(f"{what} must be a list of ids, got the text {ids!r}")
+    return ids
 
 
 def test_report(scorer: Any, plan: Plan, progress: Progress | None) -> RankReport:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -83,8 +86,51 @@ def read_result(directory: Path) -> Any:
     return read_json(directory / "result.json")
 
 
+@contextmanager
+def alone(directory: Path, told: str) -> Iterator[None]:
+    """Raises ValueError while another process works in the directory: each would write over what the other has written."""
+    import fcntl
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{directory} is being {told} by another process; choose another --out, or wait") from None
+        try:
+            yield
+        finally:
+            (directory / "lock").unlink(missing_ok=True)
+
+
+_Train = TypeVar("_Train", bound=Callable[..., Any])
+_locks: ContextVar[ExitStack | None] = ContextVar("_locks", default=None)
+
+
+def training(train: _Train) -> _Train:
+    """The function has the run's directory to itself, from :func:`write_beginning` until it returns."""
+
+    @functools.wraps(train)
+    def held(*args: Any, **named: Any) -> Any:
+        with ExitStack() as locks:
+            token = _locks.set(locks)
+            try:
+                return train(*args, **named)
+            finally:
+                _locks.reset(token)
+
+    return held  # type: ignore[return-value]
+
+
 def write_beginning(directory: Path, about: dict[str, Any], device: str) -> None:
-    """Nothing is written before, so settings and data that are refused leave no directory behind."""
+    """Nothing is written before, so settings and data that are refused leave no directory behind.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+    locks = _locks.get()
+    if locks is not None:
+        locks.enter_context(alone(directory, "trained"))
     write_json(directory / "config.json", about)
     write_json(directory / "versions.json", versions(device))
 
@@ -197,6 +243,12 @@ def digests(recipe: ModuleType, config: Any) -> dict[str, dict[str, str]]:
     return {"files": sums} if sums else {}
 
 
+def columns(options: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    """For ``about``: the names of the log's columns, where they were given."""
+    named = {key: str(value) for key, value in (options or {}).items() if key.endswith("_col")}
+    return {"columns": named} if named else {}
+
+
 def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     """Where the run that ``about`` describes goes. An unnamed run never meets an older one; a named one only to resume it.
 
@@ -214,7 +266,7 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
         return path
     path = Path(out)
     if not (path / "config.json").exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or {inside.name for inside in path.iterdir()} - {"lock"}):
             raise ValueError(f"{path} exists and is not a run; choose another --out")
         if resume:
             raise ValueError(f"there is no run to resume at {path}")

@@ -67,6 +67,7 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
     return found, registry.full_name(found.kind, found)
 
 
+@rundir.training
 def train(
     recipe: str = "xsimgcl",
     data: Data = "ml-100k",
@@ -129,6 +130,7 @@ def train(
         "split": {"rule": made.rule, "seed": made.split_seed},
         "fingerprint": fingerprint(made),
         **rundir.digests(module, chosen),
+        **rundir.columns(options),
     }
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():

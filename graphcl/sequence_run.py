@@ -27,7 +27,7 @@ from graphcl.rank import DotScorer, top_k
 from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.recipes.parts import rows_of as batches_of
 from graphcl.recipes.parts import step_of
-from graphcl.run import known_items, ranked_frame, rows_of
+from graphcl.run import known_items, listed, ranked_frame, rows_of
 from graphcl.sequence import NextItems, Sequences
 from graphcl.sequence_rank import CUTOFFS, HistoryScorer, NextReport, evaluate_next
 from graphcl.sequence_rank import Progress as Ranking
@@ -94,7 +94,7 @@ class SequenceRun(rundir.Finished):
             log = given_histories(owner, items, len(names), log)
             rows = np.arange(len(names))
         else:
-            ids = log.user_ids.ids if users is None else list(users)
+            ids = log.user_ids.ids if users is None else list(listed(users, "users"))
             rows = np.arange(len(ids)) if users is None else rows_of(log.user_ids, ids, "user")
             rows = rows[log.lengths.numpy()[rows] > 0]
             names = log.user_ids.ids[rows]
@@ -186,6 +186,7 @@ def load_split(data: Source, protocol: str, options: Mapping[str, Any]) -> Seque
     return made
 
 
+@rundir.training
 def train(
     recipe: str,
     data: Source,
@@ -221,7 +222,7 @@ def train(
     about = {
         "format": rundir.FORMAT, "kind": "sequential", "recipe": recipe, "dataset": split.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "split": {"rule": split.rule},
-        "fingerprint": fingerprint(split), **rundir.digests(module, chosen),
+        "fingerprint": fingerprint(split), **rundir.digests(module, chosen), **rundir.columns(options),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():

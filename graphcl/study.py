@@ -38,7 +38,7 @@ def opened(optuna: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[A
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with alone(directory):
+        with rundir.alone(directory, "tuned"):
             try:
                 storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
                 pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP)
@@ -57,19 +57,6 @@ def opened(optuna: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[A
                 storage.engine.dispose()
     finally:
         optuna.logging.set_verbosity(verbosity)
-
-
-@contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Raises ValueError while another process tunes there: each would take the other's trial for one that was cut off."""
-    import fcntl
-
-    with open(directory / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{directory} is being tuned by another process; choose another --out, or wait") from None
-        yield
 
 
 def _same(study: Any, directory: Path, about: Mapping[str, Any]) -> None:

@@ -436,7 +436,7 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("recommend RUN --out r.csv --users users.txt", "2 users are not in the log: '7', 'ann'; for people who are not in it"),
         ("recommend RUN --out r.csv --users none.txt", "none.txt: no such file"),
         ("recommend RUN --out r.csv --users empty.txt", "empty.txt: the file is empty"),
-        ("recommend RUN --out r.csv --history strange.csv", "a history without any item of the log can't be embedded: 'x'"),
+        ("recommend RUN --out r.csv --history strange.csv", "there is no history with an item of the log"),
         ("recommend RUN --out r.csv --history strange.csv --users users.txt", "--users and --history exclude each other"),
         ("recommend RUN --out toy.csv/r.csv", "toy.csv: "),
         ("similar RUN --item i7", "1 item is not in the log: 'i7'"),

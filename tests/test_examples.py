@@ -68,6 +68,18 @@ def test_item_semantics_is_the_svd_of_tf_idf():
     np.testing.assert_allclose(found @ found.T, (u[:, :2] * s[:2] ** 2) @ u[:, :2].T, atol=1e-5)
 
 
+def test_item_semantics_in_the_order_of_a_logs_ids():
+    """Numbers ascend as numbers, but an id that begins with a zero makes all of them texts, as reading a log does."""
+    module = loaded("item_semantics")
+    kinds = {"9": [1, 2], "12": [1, 3], "100": [2, 3, 4]}
+    assert np.allclose(
+        module.semantics(kinds, 2), module.semantics(dict(sorted(kinds.items(), key=lambda item: int(item[0]))), 2)
+    )
+    texts = {"9": [1, 2], "12": [1, 3], "0100": [2, 3, 4]}
+    ascending = {f"{letter}{item}": texts[item] for letter, item in zip("abc", sorted(texts), strict=True)}
+    assert np.allclose(module.semantics(texts, 2), module.semantics(ascending, 2))
+
+
 def test_item_semantics_of_bad_files(tmp_path):
     module = loaded("item_semantics")
     (tmp_path / "list.json").write_text("[1, 2]")

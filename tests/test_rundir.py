@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+import graphcl
 from graphcl import rundir
 from graphcl.interactions import Interactions, Vocabulary
+from graphcl.testing import checkerboard
 
 
 @contextmanager
@@ -156,3 +158,13 @@ def test_lines_are_cut_back_to_those_that_count(tmp_path):
     rundir.keep_lines(path, 2)
     rundir.append_line(path, {"epoch": 9})
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 9]
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path):
+    """Each would write over the other's lines and weights, and tell the other's result as its own."""
+    log, _ = checkerboard()
+    out = tmp_path / "run"
+    with rundir.alone(out, "trained"), pytest.raises(ValueError, match="run is being trained by another process; choose another"):
+        graphcl.train("popular", log, out=out)
+    run = graphcl.train("popular", log, out=out)
+    assert not (run.path / "lock").exists()

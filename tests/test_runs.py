@@ -228,17 +228,25 @@ def test_no_users_no_rows(run):
         ({"users": [str(n) for n in range(100, 109)]}, r"9 users are not in the log: '100', .*'104', \.\.\."),
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"users": ["007"], "histories": {"x": ["i01"]}}, "give users or histories, not both"),
-        ({"histories": {"x": ["i01"], "y": ["nothing", "known"]}}, "without any item of the log can't be embedded: 'y'"),
-        ({"histories": {"x": ["i01"], "y": []}}, "without any item of the log can't be embedded: 'y'"),
-        ({"histories": {}}, "no rows given"),
+        ({"histories": {"x": [], "y": ["nothing", "known"]}}, "there is no history with an item of the log"),
+        ({"histories": {}}, "there is no history"),
+        ({"users": "007"}, "users must be a list of ids, got the text '007'"),
+        ({"histories": {"x": "i01"}}, "the history of 'x' must be a list of ids, got the text 'i01'"),
+        ({"histories": [["i01"]]}, r"histories are a table, or items by user \(\{user: \[item, ...\]\}\), got list"),
         ({"histories": pd.DataFrame({"user": ["x"]})}, "needs two columns"),
         ({"histories": pd.DataFrame({"user": ["x", None], "item": ["i01", "i02"]})}, "row 2 of the history has no user"),
     ],
 )
 def test_what_cannot_be_recommended_is_said(run, arguments, told):
-    """A person without items once went missing from the answer."""
     with pytest.raises(ValueError, match=told):
         run.recommend(**arguments)
+
+
+def test_whoever_has_no_known_item_is_left_out_and_told(run):
+    alone = run.recommend(histories={"x": ["i01"]}, k=3)
+    with pytest.warns(UserWarning, match="2 histories hold no item of the log and are left out: 'w', 'y'"):
+        found = run.recommend(histories={"w": [], "x": ["i01"], "y": ["nothing", "known"]}, k=3)
+    pd.testing.assert_frame_equal(found, alone)
 
 
 def test_people_outside_the_log_are_folded_in(run):

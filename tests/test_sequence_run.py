@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import graphcl
-from graphcl import bench, runs
+from graphcl import bench, cli, runs
 from graphcl.compare import compare
 from graphcl.data.sequences import load_sequences
 from graphcl.sequence_run import SequenceRun
@@ -284,13 +284,44 @@ def test_a_refused_run_leaves_no_directory(tmp_path, changes, told):
     assert not (tmp_path / "a").exists()
 
 
+def test_histories_by_the_columns_of_training(tmp_path, capsys, monkeypatch):
+    """In order of the run's time column; a table with other names goes by those, or by names that are given."""
+    monkeypatch.chdir(tmp_path)
+    named = frame().rename(columns={"user": "who", "item": "what", "time": "at"})
+    named.to_csv("log.csv", index=False)
+
+    def called(*arguments):
+        monkeypatch.setattr("sys.argv", ["graphcl", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code, capsys.readouterr().err
+
+    columns = ("--user-col", "who", "--item-col", "what", "--time-col", "at")
+    called("train", "own_history", "log.csv", *columns, "--no-floor", "--out", "run")
+    for header, given in (
+        ("who,what,at", ()),
+        ("user,item,time", ()),
+        ("a,b,c", ("--user-col", "a", "--item-col", "b", "--time-col", "c")),
+    ):
+        (tmp_path / "visits.csv").write_text(f"{header}\nv,i04,2\nv,i03,1\n")
+        called("recommend", "run", "--history", "visits.csv", *given, "--include-seen", "--k", "2", "--out", "next.csv")
+        assert pd.read_csv("next.csv")["item"].tolist() == ["i04", "i03"]  # the newest first
+    (tmp_path / "visits.csv").write_text("who,what\nv,i04\nv,i03\n")  # without times: in the order given
+    called("recommend", "run", "--history", "visits.csv", "--include-seen", "--k", "2", "--out", "next.csv")
+    assert pd.read_csv("next.csv")["item"].tolist() == ["i03", "i04"]
+
+
 def test_refused_recommendations(run):
     with pytest.raises(ValueError, match="1 user is not in the log: 'nobody'; for people who are not in it, give their items"):
         run.recommend(users=["nobody"])
     with pytest.raises(ValueError, match="give users or histories, not both"):
         run.recommend(users=["001"], histories={0: ["i01"]})
-    with pytest.raises(ValueError, match="without any item of the log"):
-        run.recommend(histories={0: ["i01"], 1: ["x"]})
+    with pytest.raises(ValueError, match="there is no history with an item of the log"):
+        run.recommend(histories={0: [], 1: ["x"]})
+    with pytest.raises(ValueError, match="users must be a list of ids, got the text '001'"):
+        run.recommend(users="001")
+    with pytest.warns(UserWarning, match="1 histories hold no item of the log and are left out: 1"):
+        assert set(run.recommend(histories={0: ["i01"], 1: ["x"]}, k=3)["user"]) == {0}
     with pytest.warns(UserWarning, match="1 of 2 items of the histories are not in the log"):
         assert len(run.recommend(histories={0: ["i01", "x"]}, k=3)) == 3
     with pytest.raises(ValueError, match="k must be at least 1"):

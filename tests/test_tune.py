@@ -14,7 +14,7 @@ import torch
 
 import graphcl
 from graphcl import phase as phases
-from graphcl import runs, tune
+from graphcl import rundir, runs, tune
 from graphcl import study as studies
 from graphcl.data import protocol as protocols
 from graphcl.data.sequences import load_sequences
@@ -108,7 +108,7 @@ def test_training_never_sees_the_test_part_either(made, tmp_path):
 
 def test_no_weights_are_kept(made, tmp_path):
     tune.tune("lightgcn", made, trials=1, out=tmp_path / "study", **SMALL)
-    assert {path.name for path in (tmp_path / "study").iterdir()} == {"study.db", "lock", "trials.csv", "best.json"}
+    assert {path.name for path in (tmp_path / "study").iterdir()} == {"study.db", "trials.csv", "best.json"}
 
 
 # --- how trials end ---------------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_a_directory_of_something_else_is_refused(made, tmp_path):
     (broken / "study.db").write_text("this is no database" * 100)
     with pytest.raises(ValueError, match=r"study\.db can't be read as a study"):
         tune.tune("itemknn", made, trials=1, out=broken)
-    with studies.alone(broken), pytest.raises(ValueError, match="is being tuned by another process"):
+    with rundir.alone(broken, "tuned"), pytest.raises(ValueError, match="is being tuned by another process"):
         tune.tune("itemknn", made, trials=1, out=broken)
 
 

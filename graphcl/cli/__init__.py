@@ -19,8 +19,11 @@ from graphcl.cli.data import app as data_verbs
 from graphcl.cli.options import (
     DataArg,
     Device,
+    ItemCol,
     Json,
     RunDir,
+    TimeCol,
+    UserCol,
     assignments,
     reads_log,
     torch_device,
@@ -56,6 +59,8 @@ def main() -> None:
         _fail(told, 2)
     except (ValueError, TypeError, ImportError, *_WRONG_PATH) as error:
         _fail(error, 2)
+    except MemoryError as error:
+        _fail(f"out of memory: {error}", 1)
     except (FloatingPointError, OSError) as error:
         _fail(error, 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -212,15 +217,22 @@ def recommend(
         Path | None, typer.Option(help="Table of user and item (and perhaps time) of people who need not be in the log.")
     ] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Do not leave out what users have had.")] = False,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
 ) -> None:
-    """Recommend items to users of the log, or from histories."""
+    """Recommend items to users of the log, or from histories. Their columns are named as in training, if not otherwise given."""
+    asked = {"user_col": user_col, "item_col": item_col, "time_col": time_col}
+    given = {name: column for name, column in asked.items() if column is not None}
     if users is not None and history is not None:
         raise ValueError("--users and --history exclude each other")
+    if given and history is None:
+        raise ValueError(f"--{next(iter(given)).replace('_', '-')} is of the table of --history")
     _writer(out)
     loaded = _recommender(run)
     with show.bars() as (_, progress):
         frame = loaded.recommend(
-            _lines(users) if users else None, histories=_history(history) if history else None, k=k,
+            _lines(users) if users else None, histories=_history(history, loaded.config.get("columns", {}), given) if history else None, k=k,
             exclude_seen=not include_seen, progress=progress,
         )  # fmt: skip
     _write_frame(frame, out)
@@ -243,13 +255,22 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).decode().splitlines() if line.strip()]
 
 
-def _history(path: Path) -> Any:
+def _history(path: Path, trained: dict[str, str], given: dict[str, str]) -> Any:
+    """By the columns that are given, and those of the log that the run was trained on as far as the table has them."""
     import pandas as pd
 
     from graphcl.data.read import read_interactions
     from graphcl.sequence import in_order
 
-    log = read_interactions(path)
+    timeless = {name: column for name, column in trained.items() if name != "time_col"}
+    # A table that has not these columns has its own names, or none.
+    for remembered in (trained, timeless, {}):
+        try:
+            log = read_interactions(path, **{**remembered, **given})  # type: ignore[arg-type]
+            break
+        except ValueError:
+            if not remembered:
+                raise
     log = log.take(in_order(log))
     return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
 

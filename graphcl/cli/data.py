@@ -28,8 +28,9 @@ def data_list(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found))
         return
+    width = max(len(each["name"]) for each in found) + 2
     for each in found:
-        print(f"{each['name']:24}{each['title']}")
+        print(f"{each['name']:{width}}{each['title']}")
 
 
 @app.command()

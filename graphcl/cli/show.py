@@ -115,4 +115,4 @@ def nested(value: dict[str, Any], indent: int = 0) -> None:
         else:
             inner = ("no", "yes")[inner] if isinstance(inner, bool) else inner
             shown = f"{inner:,}" if isinstance(inner, int) else f"{inner:.4g}" if isinstance(inner, float) else inner
-            print(" " * indent + f"{key:28}{shown}")
+            print(" " * indent + f"{key:28} {shown}")

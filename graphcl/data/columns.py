@@ -98,6 +98,11 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"{where}: column {twice!r} stands twice; the columns are: {listed}")
+    asked_for = [column for column in given.values() if column is not None]
+    for column in asked_for:
+        if asked_for.count(column) > 1:
+            both = " and ".join(what for what, name in given.items() if name == column)
+            raise ValueError(f"{where}: column {column!r} cannot be {both} at once")
     chosen: dict[str, str] = {}
     for what in WELL_KNOWN:
         asked = given.get(what)
@@ -107,8 +112,7 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
                 raise ValueError(f"{where}: no column {asked!r} for the {what}{hint}; the columns are: {listed}")
             chosen[what] = asked
             continue
-        taken = [column for column in given.values() if column is not None]
-        candidates = [name for name in names if role(str(name)) == what and name not in taken]
+        candidates = [name for name in names if role(str(name)) == what and name not in asked_for]
         if len(candidates) > 1:
             both = " and ".join(repr(name) for name in candidates)
             raise ValueError(f"{where}: {both} could each be the {what}; say which: {what}_col= (--{what}-col)")

@@ -86,7 +86,8 @@ def read_npz(path: Path) -> Columns:
     except Exception as error:  # zipfile, numpy and scipy raise a dozen types for damaged or foreign archives
         if str(error).startswith(str(path)):
             raise
-        raise ValueError(f"{path}: not a sparse matrix saved by scipy.sparse.save_npz ({error})") from None
+        told = "" if "BytesIO" in str(error) else f" ({error})"  # scipy names what it was given
+        raise ValueError(f"{path}: not a sparse matrix saved by scipy.sparse.save_npz{told}") from None
     if len(matrix.row) and (
         min(matrix.row.min(), matrix.col.min()) < 0 or matrix.row.max() >= matrix.shape[0] or matrix.col.max() >= matrix.shape[1]
     ):

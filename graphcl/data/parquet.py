@@ -23,12 +23,16 @@ def read_parquet(path: Path, given: dict[str, str | None]) -> Columns:
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir() and not files_of(path):
+        raise ValueError(f"{path}: a folder without .parquet files; name the file to read")
 
     def where(row: int) -> str:
         return f"{path}, row {row + 1}"
 
     try:
-        source = arrow_dataset.dataset(path, format="parquet", partitioning="hive", exclude_invalid_files=False)
+        source = arrow_dataset.dataset(
+            files_of(path), format="parquet", partitioning="hive", partition_base_dir=str(path), exclude_invalid_files=False
+        )
         chosen = choose(source.schema.names, given, str(path))
         num_rows = source.count_rows()
         if num_rows == 0:
@@ -42,6 +46,14 @@ def read_parquet(path: Path, given: dict[str, str | None]) -> Columns:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path}: not a Parquet file that can be read ({reason})") from None
     return filling.finish(ids["user"], ids["item"], where, strip=False)
+
+
+def files_of(path: Path) -> str | list[str]:
+    """The file, or those of a folder that are named ``.parquet``: what else stands in it is somebody's notes."""
+    if not path.is_dir():
+        return str(path)
+    inside = [file for file in sorted(path.rglob("*.parquet")) if file.is_file()]
+    return [str(file) for file in inside if not any(part[0] in "._" for part in file.relative_to(path).parts)]
 
 
 def batches(fragment: Any, source: Any, names: list[str]) -> Iterator[dict[str, Any]]:

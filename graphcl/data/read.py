@@ -85,8 +85,6 @@ def read_interactions(
 def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> Columns:
     """Tell the format of a file or folder, then read it."""
     if path.is_dir() and format in (None, "parquet"):
-        if not any(path.rglob("*.parquet")):
-            raise ValueError(f"{path}: a folder without .parquet files; name the file to read")
         return read_parquet(path, given)
     if not path.exists():
         known = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -103,6 +103,17 @@ def test_parquet(tmp_path, ending):
     assert log.rating.tolist() == [4, 3, 1]
 
 
+def test_what_else_stands_in_a_folder_is_passed_over(tmp_path):
+    pd.DataFrame({"user": [7, 9], "item": ["a", "b"]}).to_parquet(tmp_path / "part-0.parquet")
+    (tmp_path / "notes.json").write_text("{}")
+    (tmp_path / "_temporary").mkdir()
+    (tmp_path / "_temporary" / "part-1.parquet").write_text("half")
+    assert pairs(read_interactions(tmp_path)) == [(7, "a"), (9, "b")]
+    (tmp_path / "part-2.parquet").write_text("half")
+    with pytest.raises(ValueError, match="not a Parquet file that can be read"):
+        read_interactions(tmp_path)
+
+
 def test_npz(tmp_path):
     matrix = sparse.csr_matrix(np.array([[0, 1, 0], [0, 0, 0], [1, 0, 1.0]]))
     sparse.save_npz(tmp_path / "m.npz", matrix)
@@ -242,6 +253,8 @@ BAD = [
     ),
     ("user,product,item\n1,2,3\n", {}, r"'product' and 'item' could each be the item; say which: item_col="),
     ("user,user,item\n1,2,3\n", {}, r"column 'user' stands twice"),
+    ("user,item\n1,2\n", {"user_col": "item", "item_col": "item"}, r"column 'item' cannot be user and item at once"),
+    ("user,item\n1,2\n", {"time_col": "item", "item_col": "item"}, r"column 'item' cannot be item and time at once"),
     ("a,b\nc,d\n", {}, r"log\.csv:1: \['a', 'b'\] may be column names or the first interaction"),
     ("1,2,3,4,5\n1,2,3,4,5\n", {}, r"log\.csv:1: 5 columns without a header"),
     ("user,item,rating\n1,2,3\n4,5\n", {}, r"log\.csv:3: 2 fields where line 1 has 3 \(separated by commas\)"),
