@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphcl.data.attributed import AttributedData as AttributedData
     from graphcl.data.attributed import load_attributed as load_attributed
+    from graphcl.data.nodes import NodeData as NodeData
     from graphcl.data.nodes import load_nodes as load_nodes
     from graphcl.data.read import read_interactions as read_interactions
     from graphcl.data.split import split as split
@@ -31,6 +32,7 @@ _HOMES = {
     "Graph": "graphcl.graph",
     "HeteroGraph": "graphcl.hetero",
     "Interactions": "graphcl.interactions",
+    "NodeData": "graphcl.data.nodes",
     "NodeRun": "graphcl.pretrain",
     "Run": "graphcl.run",
     "SequenceRun": "graphcl.sequence_run",

@@ -56,10 +56,17 @@ class NodeRun(rundir.Finished):
         return NodeEmbeddings(tensors["ids"].numpy(), tensors["embedding"].numpy())
 
     def clusters(self) -> np.ndarray:  # [N] int64
-        """The cluster of each node: the model's own, or those of k-means on the embedding, with as many clusters as there are classes."""
+        """The cluster of each node: the model's own, or those of k-means on the embedding, with as many clusters as there are classes.
+
+        Raises:
+            ValueError: there is no class, and no number of clusters was told.
+        """
         tensors, about = self._kept
         if "clusters" in tensors:
             return tensors["clusters"].numpy()
+        if not about["num_clusters"]:
+            told = "there are no classes and no num_clusters was given; graphcl.probe.k_means takes any number"
+            raise ValueError(f"{self.path}: how many clusters to look for is not known, for {told}")
         return k_means(tensors["embedding"], about["num_clusters"], seed=self.config["seed"]).numpy()
 
     def model(self, data: NodeGraph) -> tuple[nn.Module, Any]:
@@ -102,13 +109,15 @@ def train(
     device: str = "cpu",
     resume: bool = False,
     config: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     preset: str | None = None,
     observe: Observer | None = None,
     on_start: Callable[[Path], None] | None = None,
     **changes: Any,
 ) -> NodeRun:
     """Trains on the graph alone, evaluates with the labels and writes a run directory; arguments as of ``graphcl.train``. ``data`` is a
-    registered name, a path, NodeData or AttributedData (or a PyG ``Data``), as the recipe's kind has it.
+    registered name, a path, NodeData or AttributedData (or a PyG ``Data``), as the recipe's kind has it. ``options``: ``num_clusters`` of
+    an attributed graph.
 
     ``select="loss"`` keeps the weights of the lowest training loss, "ma_f1" and "mi_f1" (of a heterogeneous graph) those whose embedding
     is best on the validation nodes, on average over label rates, "modularity" (of an attributed one) those of the most modular clusters.
@@ -120,13 +129,14 @@ def train(
     labels as ``chosen``.
 
     Raises:
-        ValueError: an unknown recipe or setting, bad data, a directory in use, or of another run.
+        ValueError: an unknown recipe or setting, bad data, a ``select`` that needs splits where there are none, a directory in use, or
+            of another run.
         FloatingPointError: training diverged.
     """
     began = time.perf_counter()
     module = find(recipe)
     kind, published = module.KIND, protocol == "as-published"
-    made = load_graph(kind, data)
+    made = load_graph(kind, data, options)
     for rate, split in made.splits.items():
         check_split(f"{made.name}, label rate {rate}", split, made.labels)
     if published and len(made.labels[made.labels >= 0].unique()) < 2:
@@ -134,6 +144,10 @@ def train(
         raise ValueError(f"{made.name} {told}")
     key = preset or full_name(kind, made)
     chosen, sources = configure(module, {"preset": preset_of(module, key), "config": config or {}, "set": changes})
+    closed = "embed" in vars(module)
+    if not closed and chosen.select not in SELECTED_ON and not made.splits:
+        told = f"scores a probe on validation nodes, but {made.name} has no splits; set select=loss (or last)"
+        raise ValueError(f"select={chosen.select!r} {told}")
     about = {
         "format": rundir.FORMAT, "kind": kind, "recipe": recipe, "dataset": made.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": fingerprint(made),
@@ -143,7 +157,6 @@ def train(
         return NodeRun(directory)
     loaded = time.perf_counter() - began
     began = time.perf_counter()
-    closed = "embed" in vars(module)
     phase = None if closed else start(module, chosen, made, seed, device)
     embedding = module.embed(chosen, made, rng=Streams(seed)["init"]) if closed else torch.empty(0)
     built = time.perf_counter() - began
@@ -181,16 +194,19 @@ def train(
     return NodeRun(directory)
 
 
-def load_graph(kind: str, data: Any) -> NodeGraph:
-    """What a recipe of the kind trains on.
+def load_graph(kind: str, data: Any, options: Mapping[str, Any] | None = None) -> NodeGraph:
+    """What a recipe of the kind trains on; ``options`` are those of `load_attributed`.
 
     Raises:
         ValueError: data of another kind, or what the reader refuses.
     """
     if kind == "attributed":
-        return load_attributed(data)
+        return load_attributed(data, **(options or {}))
     if not isinstance(data, (str, Path, NodeData)):
-        raise ValueError(f"a heterogeneous graph is needed: a name, a folder or NodeData, got {type(data).__name__}")
+        given = type(data).__name__
+        graph = {"HeteroGraph": "graph", "HeteroData": "HeteroGraph.from_pyg(data, target)"}.get(given)
+        how = f", which has no meta-paths; give NodeData.from_graph({graph}, metapaths)" if graph else ""
+        raise ValueError(f"a heterogeneous graph is needed: a name, a folder or NodeData, got {given}{how}")
     return data if isinstance(data, NodeData) else load_nodes(data)
 
 
@@ -361,13 +377,15 @@ def probed(
 
 
 def fingerprint(data: NodeGraph) -> str:
-    """Of every relation (or edge and feature), label and split, in order."""
+    """Of every relation (or edge and feature), label and split, in order, and of a number of clusters that is not that of the classes."""
     digest = hashlib.sha256()
     if isinstance(data, AttributedData):
         x = data.x
         parts = (x.numpy(),) if isinstance(x, Tensor) else (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data)
         for part in (data.graph.adj.rowptr.numpy(), data.graph.adj.col.numpy(), *parts):
             digest.update(part.tobytes())
+        if data.num_clusters != data.num_classes:
+            digest.update(f"{data.num_clusters} clusters".encode())
     else:
         for (a, b), matrix in sorted(data.graph.relations.items()):
             digest.update(f"{a}-{b}".encode())

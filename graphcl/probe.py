@@ -135,9 +135,11 @@ def k_means(
     *,
     seed: int = 0,
 ) -> Tensor:  # [N] int64
-    """scikit-learn's clusters, the best of ten starts."""
+    """scikit-learn's clusters, the best of ten starts. Raises ValueError for a number of clusters outside 1..N."""
     from sklearn.cluster import KMeans
 
+    if not 1 <= num_clusters <= len(embeddings):
+        raise ValueError(f"num_clusters must lie between 1 and the number of rows, {len(embeddings)}, got {num_clusters}")
     found = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(embeddings.numpy(force=True))
     return torch.from_numpy(found.astype(np.int64))
 

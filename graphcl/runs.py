@@ -88,9 +88,9 @@ def train(
     """Trains, selects, evaluates and writes a run directory.
 
     ``changes`` are settings of the recipe and go over ``config``, which goes over the recipe's preset for the data set.
-    ``options`` go to the reader and the split (``user_col``, ``rule``, ``min_rating``, ...). ``resume`` goes on with the run in
-    ``out``, which must have the same recipe, settings and data; a finished one is returned as it is; of an
-    unfinished one ``epochs`` may change. ``preset`` names the data
+    ``options`` go to the reader and the split (``user_col``, ``rule``, ``min_rating``, ...; of an attributed graph ``num_clusters``).
+    ``resume`` goes on with the run in ``out``, which must have the same recipe, settings and data; a finished one is returned as it
+    is; of an unfinished one ``epochs`` may change. ``preset`` names the data
     set whose preset is taken where ``data`` is a Split. ``observe`` hears of steps and epochs, ``progress`` wraps the blocks of a
     ranking as ``tqdm`` does, ``on_start`` is told the run's directory before training.
 
@@ -106,14 +106,20 @@ def train(
             preset=preset, observe=observe, progress=progress, on_start=on_start, **changes,
         )  # fmt: skip
     if module.KIND in pretrain.PROTOCOLS:
-        refused = {**(options or {}), **({} if protocol in pretrain.PROTOCOLS[module.KIND] else {"protocol": protocol})}
+        taken = ("num_clusters",) if module.KIND == "attributed" else ()
+        refused = [key for key in options or {} if key not in taken]
+        refused += [] if protocol in pretrain.PROTOCOLS[module.KIND] else ["protocol"]
         if refused:
             known = " or ".join(pretrain.PROTOCOLS[module.KIND])
             raise ValueError(f"{recipe} trains on a graph, for which {', '.join(refused)} cannot be set; its protocol is {known}")
         return pretrain.train(
-            recipe, data, out=out, seed=seed, protocol=protocol, device=device, resume=resume, config=config, preset=preset,  # type: ignore[arg-type]
-            observe=observe, on_start=on_start, **changes,
+            recipe, data, out=out, seed=seed, protocol=protocol, device=device, resume=resume, config=config, options=options,  # type: ignore[arg-type]
+            preset=preset, observe=observe, on_start=on_start, **changes,
         )  # fmt: skip
+    if "num_clusters" in (options or {}):
+        raise ValueError(
+            f"{recipe} trains on a log, for which the option num_clusters cannot be set; it is for attributed graphs"
+        )
     made, key = load_data(data, protocol, **(options or {}))
     key = preset or key
     chosen, sources = configure(module, {**defaults(module, protocol, key), "config": config or {}, "set": changes})

@@ -166,6 +166,50 @@ def test_what_is_refused(tmp_path):
     assert not isinstance(recommender, Run)
 
 
+def test_a_graph_without_labels(tmp_path):
+    """From Python, and from a folder; nothing is probed."""
+    data = planted()
+    bare = NodeData.from_graph(data.graph, data.metapaths)
+    path = folder(tmp_path / "toy", bare)
+    (path / "labels.npy").unlink()
+    own = graphcl.train("meow", bare, out=tmp_path / "own", **FAST)
+    read = graphcl.train("meow", path, out=tmp_path / "read", **{**FAST, "select": "loss"})
+    for run in (own, read):
+        assert {key: value for key, value in run.result["metrics"].items() if key != "embedding"} == {"test": {}, "test_std": {}}
+        assert run.evaluate() == run.result["metrics"]
+        assert run.embeddings().nodes.shape == (48, 8)
+        with pytest.raises(ValueError, match="how many clusters to look for is not known, for there are no classes"):
+            run.clusters()
+
+
+def test_a_probe_that_chooses_needs_splits(tmp_path):
+    """It was found out at the first evaluation, and a directory was left behind."""
+    data = replace(planted(), splits={})
+    for recipe, changes, select in (("adameow", {}, "ma_f1"), ("meow", {"select": "mi_f1"}, "mi_f1")):
+        told = rf"select='{select}' scores a probe on validation nodes, but planted has no splits; set select=loss \(or last\)"
+        with pytest.raises(ValueError, match=told):
+            graphcl.train(recipe, data, out=tmp_path / "a", epochs=2, **changes)
+    assert not (tmp_path / "a").exists()
+    run = graphcl.train("adameow", data, out=tmp_path / "b", dim=8, epochs=2, select="last")
+    assert {"nmi", "ari"} <= set(run.result["metrics"]["test"])
+
+
+def test_a_graph_needs_meta_paths(tmp_path):
+    graph = planted().graph
+    with pytest.raises(
+        ValueError, match=r"got HeteroGraph, which has no meta-paths; give NodeData\.from_graph\(graph, metapaths\)$"
+    ):
+        graphcl.train("meow", graph, out=tmp_path / "a")
+    pytest.importorskip("torch_geometric")
+    told = r"got HeteroData, .*; give NodeData\.from_graph\(HeteroGraph\.from_pyg\(data, target\), metapaths\)$"
+    with pytest.raises(ValueError, match=told):
+        graphcl.train("meow", graph.to_pyg(), out=tmp_path / "a")
+    with pytest.raises(ValueError, match=r"a name, a folder or NodeData, got dict$"):
+        graphcl.train("meow", {}, out=tmp_path / "a")
+    assert graphcl.NodeData is NodeData
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_floor_of_targets_without_features():
     """Types by their names of several letters."""
     letters = planted()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -223,6 +224,59 @@ def test_data_without_labels(toy, tmp_path, monkeypatch, capsys):
         main()
     assert not ended.value.code
     assert "No labels to evaluate with." in capsys.readouterr().out
+    with np.load(tmp_path / "toy.npz") as archive:
+        np.savez(tmp_path / "bare.npz", **{key: archive[key] for key in archive if key != "y"})
+    words = ["graphcl", "train", "svd_kmeans", str(tmp_path / "bare.npz"), "--out", str(tmp_path / "c"), "--num-clusters", "3"]
+    monkeypatch.setattr(sys, "argv", [*words, "--set", "dim=8"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert graphcl.load(tmp_path / "c").clusters().tolist() == run.clusters().tolist()
+
+
+@pytest.fixture
+def unlabelled():
+    data = planted_attributed()
+    return replace(data, labels=torch.full_like(data.labels, -1), splits={}, num_clusters=0)
+
+
+FAST = {"epochs": 2, "pretrain_epochs": 1, "layers": (8,)}
+
+
+@pytest.mark.parametrize("recipe", ["pamc", "scgc", "pamc_sized"])
+def test_a_number_of_clusters_must_be_known(unlabelled, tmp_path, recipe):
+    """It was an IndexError of argmax, or scikit-learn's error."""
+    with pytest.raises(ValueError, match="planted has no classes, so how many clusters to look for must be told: num_clusters="):
+        graphcl.train(recipe, unlabelled, out=tmp_path / "a", **FAST)
+    assert not (tmp_path / "a").exists()
+    run = graphcl.train(recipe, unlabelled, out=tmp_path / "a", options={"num_clusters": 4}, **FAST)
+    assert set(run.clusters().tolist()) <= set(range(4))
+    model, _ = run.model(replace(unlabelled, num_clusters=4))
+    assert len(model.centres) == 4
+    with pytest.raises(ValueError, match="was trained on other data"):
+        run.model(replace(unlabelled, num_clusters=5))
+
+
+def test_clusters_of_the_floor_without_a_number(unlabelled, tmp_path):
+    run = graphcl.train("svd_kmeans", unlabelled, out=tmp_path / "a", dim=8)
+    with pytest.raises(
+        ValueError, match=r"a: how many clusters to look for is not known, for there are no classes and no num_clusters"
+    ):
+        run.clusters()
+    told = graphcl.train("svd_kmeans", unlabelled, out=tmp_path / "b", dim=8, options={"num_clusters": 3})
+    assert told.clusters().tolist() == k_means(torch.from_numpy(run.embeddings().nodes), 3).tolist()
+
+
+def test_options_that_do_not_fit(unlabelled, tmp_path):
+    with pytest.raises(ValueError, match="svd_kmeans trains on a graph, for which user_col cannot be set"):
+        graphcl.train("svd_kmeans", unlabelled, out=tmp_path / "a", options={"user_col": "u", "num_clusters": 3})
+    with pytest.raises(ValueError, match="meow trains on a graph, for which num_clusters cannot be set"):
+        graphcl.train("meow", planted(), out=tmp_path / "a", options={"num_clusters": 3})
+    with pytest.raises(ValueError, match="popular trains on a log, for which the option num_clusters cannot be set"):
+        graphcl.train("popular", tmp_path / "log.csv", out=tmp_path / "a", options={"num_clusters": 3})
+    with pytest.raises(ValueError, match="num_clusters must lie between 1 and the number of nodes, 48"):
+        graphcl.train("svd_kmeans", unlabelled, out=tmp_path / "a", options={"num_clusters": 49})
+    assert not (tmp_path / "a").exists()
 
 
 def test_what_is_refused_leaves_no_directory(toy, tmp_path):
@@ -262,11 +316,12 @@ def test_the_fingerprint_is_of_everything():
         {"x": x},
         {"labels": labels, "splits": {}},
         {"splits": {}},
+        {"num_clusters": 5},
         {"graph": graph},
         {"x": torch.from_numpy(x.toarray())},
     ):
         found.add(pretrain.fingerprint(graphcl.AttributedData(**{**vars(data), **change})))
-    assert len(found) == 6
+    assert len(found) == 7
     assert pretrain.fingerprint(planted_attributed()) in found
 
 

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score, roc_auc_score
 
 from graphcl.graph import Graph
-from graphcl.probe import cluster_probe, clustering, f1, label_probe, modularity
+from graphcl.probe import cluster_probe, clustering, f1, k_means, label_probe, modularity
 
 HETERO = Path(os.environ.get("GRAPHCL_DATA", "")) / "hetero"
 
@@ -341,6 +341,12 @@ def test_bad_input_of_the_cluster_probe(which, says):
     x, labels, _, settings = bad(which)
     with pytest.raises(ValueError, match=says):
         cluster_probe(x, labels, **settings)
+
+
+@pytest.mark.parametrize("num_clusters", [-1, 0, 91])
+def test_k_means_of_another_number_of_clusters(num_clusters):
+    with pytest.raises(ValueError, match=f"num_clusters must lie between 1 and the number of rows, 90, got {num_clusters}"):
+        k_means(blobs()[0], num_clusters)
 
 
 # The embeddings that MEOW's authors once committed, and their scores by the released protocol, in percent: macro-F1, micro-F1 and AUC at each rate.

@@ -101,6 +101,9 @@ def train(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON of settings; may be a run's config.json.")] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    num_clusters: Annotated[
+        int | None, typer.Option(help="To look for in an attributed graph; by default as many as there are classes.")
+    ] = None,
     seed: int = 0,
     out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one under runs/.")] = None,
     device: Device = "auto",
@@ -123,6 +126,8 @@ def train(
     settings = assignments(changes, reserved=inspect.signature(runs.train).parameters, verb="train")
     if epochs is not None:
         settings["epochs"] = str(epochs)
+    if num_clusters is not None:
+        options["num_clusters"] = num_clusters
     if not as_json and data == "ml-100k":
         print(_citation(data), file=sys.stderr)
     with show.bars() as (observe, progress):

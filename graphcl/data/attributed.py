@@ -32,7 +32,7 @@ class AttributedData:
 
     Raises:
         ValueError: features or labels that do not fit the graph, a feature that is not finite, a graph whose rows were renumbered, a
-            split that overlaps, is empty, names a node that does not exist, or one without a label.
+            split that overlaps, is empty, names a node that does not exist, or one without a label, more clusters than nodes.
     """
 
     name: str
@@ -40,7 +40,7 @@ class AttributedData:
     x: Features  # [N, F] float32
     labels: Tensor  # [N] int64, 0 .. C - 1; UNKNOWN where there is none
     splits: Mapping[int, LabelSplit] = field(default_factory=dict)  # by label rate; Planetoid's public split is of rate 20
-    num_clusters: int = 0  # to look for; 0: as many as there are classes
+    num_clusters: int = 0  # to look for; 0: as many as there are classes, and it stays 0 where there is none
     classes: tuple[int, ...] = ()  # the caller's label of each class
     citation: str = ""
     ids: np.ndarray | None = field(default=None, repr=False)  # [N] the caller's id of each node
@@ -65,10 +65,9 @@ class AttributedData:
             for part, ids in split._asdict().items():
                 if not len(ids):
                     raise ValueError(f"{self.name}: {part}_{rate} is empty")
-        if self.num_clusters < 0:
-            raise ValueError(
-                f"{self.name}: num_clusters must be 1 or more, or 0 for the number of classes, got {self.num_clusters}"
-            )
+        if not 0 <= self.num_clusters <= count:
+            told = f"between 1 and the number of nodes, {count}, or be 0 for the number of classes, got {self.num_clusters}"
+            raise ValueError(f"{self.name}: num_clusters must lie {told}")
         object.__setattr__(self, "num_clusters", self.num_clusters or self.num_classes)
 
     @property
@@ -143,13 +142,20 @@ def rate_of(split: LabelSplit, labels: Tensor) -> int:
     return max(1, round(len(split.train) / max(1, int(labels.max()) + 1)))
 
 
-def load_attributed(source: Any) -> AttributedData:
+def load_attributed(source: Any, *, num_clusters: int = 0) -> AttributedData:
     """A registered data set by name, looked for in the group attributed first, a path that `read_attributed` reads, or a PyG ``Data``.
+    ``num_clusters`` goes over that of the data; 0 leaves it.
 
     Raises:
         FileNotFoundError: what to put where.
-        ValueError: as `read_attributed`; an unknown name, one that is something else, or a file of other counts than registered.
+        ValueError: as `read_attributed`; an unknown name, one that is something else, a file of other counts than registered, or
+            ``num_clusters`` outside 0..N.
     """
+    found = _load(source)
+    return replace(found, num_clusters=num_clusters) if num_clusters else found
+
+
+def _load(source: Any) -> AttributedData:
     if isinstance(source, AttributedData):
         return source
     if type(source).__module__.startswith("torch_geometric."):
@@ -185,7 +191,7 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
     Arrays of the ``.npz``: ``edges`` [E, 2], each pair once or twice; ``y`` [N], negative where there is no label; ``x_shape`` and either
     ``x_indptr`` and ``x_indices``, the CSR pattern of binary features, or ``xc_indptr``, ``xc_indices`` and ``xc_data``, the CSC form of
     others; or ``x`` [N, F]. Where there is a split, ``train_idx``, ``val_idx`` and ``test_idx``. Nodes in ``unlabelled_idx`` have no label
-    whatever ``y`` says. Other arrays are not looked at.
+    whatever ``y`` says, and without ``y`` no node has one. Other arrays are not looked at.
 
     Raises:
         FileNotFoundError: no such file or folder, or one without a graph.
@@ -205,9 +211,11 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
     if not root.is_file():
         raise FileNotFoundError(f"{root}: no such file or folder")
     arrays = read_archive(root)
-    y = _array(arrays, "y", root, 1)
-    x = _features(arrays, root, len(y))
     edges = _array(arrays, "edges", root, 2)
+    x = _features(arrays, root)
+    y = _array(arrays, "y", root, 1) if "y" in arrays else np.full(x.shape[0], UNKNOWN)
+    if len(y) != x.shape[0]:
+        raise ValueError(f"{root}: features of shape {tuple(x.shape)} for {len(y)} labels in y")
     if edges.shape[1] != 2:
         raise ValueError(f"{root}: edges must be [E, 2], got {edges.shape}")
     if "unlabelled_idx" in arrays:
@@ -287,7 +295,7 @@ def _in_range(ids: np.ndarray, key: str, path: Path, count: int) -> np.ndarray:
     return ids
 
 
-def _features(arrays: Mapping[str, np.ndarray], path: Path, count: int) -> Features:
+def _features(arrays: Mapping[str, np.ndarray], path: Path) -> Features:
     if "x" in arrays:
         if arrays["x"].dtype.kind not in "fiub":
             raise ValueError(f"{path}: x must be a table of numbers, got {arrays['x'].dtype}")
@@ -306,8 +314,8 @@ def _features(arrays: Mapping[str, np.ndarray], path: Path, count: int) -> Featu
             raise ValueError(f"{path}: the features ({key}_indptr, {key}_indices) are no sparse matrix ({error})") from None
         found = made.tocsr()
         found.sort_indices()
-    if found.ndim != 2 or found.shape[0] != count:
-        raise ValueError(f"{path}: features of shape {tuple(found.shape)} for {count} labels in y")
+    if found.ndim != 2:
+        raise ValueError(f"{path}: x must be a table [N, F], got shape {tuple(found.shape)}")
     values = found.numpy() if isinstance(found, Tensor) else found.data
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: a feature is not finite")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ class NodeData:
     """A graph with labels of its target nodes, to pretrain on the one and probe with the other.
 
     Raises:
-        ValueError: labels of another number than targets; a meta-path that does not compose; a split that overlaps, names a node that
-            does not exist, or one without a label.
+        ValueError: labels of another number than targets; a meta-path that does not compose, or does not lead from targets to targets; a
+            split that overlaps, names a node that does not exist, or one without a label.
     """
 
     name: str
@@ -53,12 +53,36 @@ class NodeData:
         if len(self.labels) != count:
             raise ValueError(f"{self.name}: {len(self.labels)} labels for {count} nodes of type {self.graph.target}")
         for metapath in self.metapaths:
-            self.graph.types(metapath)
+            types = self.graph.types(metapath)
+            if not types[0] == types[-1] == self.graph.target:
+                raise ValueError(
+                    f"{self.name}: meta-path {metapath!r} must lead from the target type, {self.graph.target}, to itself"
+                )
         check_splits(self.name, self.splits, self.labels)
 
     @property
     def num_classes(self) -> int:
         return int(self.labels.max()) + 1
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: HeteroGraph,
+        metapaths: Sequence[str],
+        labels: Any = None,  # [N] whole numbers, negative or NaN where there is none; None: no node has one
+        splits: Mapping[int, tuple[Tensor, Tensor, Tensor]] | None = None,  # by label rate: train, valid, test
+        name: str = "graph",
+    ) -> NodeData:
+        """From a graph of one's own and the meta-paths to learn along ("PAP", "paper-author-paper").
+
+        Raises:
+            ValueError: as the class; no meta-path, or one string instead of a list of them.
+        """
+        if isinstance(metapaths, str) or not metapaths:
+            raise ValueError(f"{name}: a list of meta-paths is needed, such as ['PAP'], got {metapaths!r}")
+        found, classes = _unknown(graph.num_targets) if labels is None else numbered(np.asarray(labels), f"{name}: labels")
+        made = {rate: LabelSplit(*split) for rate, split in (splits or {}).items()}
+        return cls(name, graph, tuple(metapaths), found, made, classes)
 
     def reordered(self, order: np.ndarray) -> NodeData:
         """The same data with target ``order[i]`` as number i."""
@@ -101,21 +125,25 @@ def read_nodes(folder: str | Path, name: str | None = None) -> NodeData:
     ending) a ``.npy`` table. ``labels.npy`` and ``train_20.npy``, ``val_20.npy``, ``test_20.npy``, ...: of the target type, which is the
     one that the meta-path files begin with (``pap.npz``, ``nei_a.npz``); these say which meta-paths there are and are not read, as all
     follow from the relations. ``pos.npz``: HeCo's positive pairs. A type without features has as many nodes as its largest id says.
-    Labels may start anywhere and may be floats that are whole; NaN and negative ones stand for none.
+    Labels may start anywhere and may be floats that are whole; NaN and negative ones stand for none, and without the file no node has one.
 
     Raises:
-        FileNotFoundError: no such folder, no labels, or a split without one of its parts.
+        FileNotFoundError: no such folder, a split without labels, or one without one of its parts.
+        NotADirectoryError: a file.
         ValueError: what stands in a file is wrong; it is named.
     """
     root = Path(folder)
+    if root.is_file():
+        raise NotADirectoryError(f"{root}: is a file; a heterogeneous graph is a folder, with files such as pa.txt and pap.npz")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     files: dict[str, Path] = {}
     for part in (root, *(root / name for name in NODE_FOLDERS)):
         if part.is_dir():
             files |= {path.name: path for path in sorted(part.iterdir()) if path.is_file()}
-    if "labels.npy" not in files:
-        raise FileNotFoundError(f"{root}: there is no labels.npy, here or in meow/ or heco/")
+    parts = [n for n in files if re.fullmatch(r"(train|val|test)_\d+\.npy", n)]
+    if parts and "labels.npy" not in files:
+        raise FileNotFoundError(f"{root}: there is no labels.npy, here or in meow/ or heco/, but {parts[0]} names labelled nodes")
     return _read(files, name or root.resolve().name, _metapaths(files, root))
 
 
@@ -145,16 +173,15 @@ def _read(files: Mapping[str, Path], name: str, metapaths: tuple[str, ...]) -> N
     target = metapaths[0][0]
     named = {(n[0].upper(), n[1].upper()): path for n, path in files.items() if re.fullmatch(r"[a-z]{2}\.txt", n)}
     if not named:
-        raise ValueError(f"{files['labels.npy'].parent}: there is no relation; files such as pa.txt are expected")
+        raise ValueError(f"{next(iter(files.values())).parent}: there is no relation; files such as pa.txt are expected")
     edges = {ends: read_pairs(path) for ends, path in named.items()}
     types = list(dict.fromkeys([target, *(t for ends in edges for t in ends)]))
     x = {t: _features(files[f"{t.lower()}_feat.npz"]) for t in types if f"{t.lower()}_feat.npz" in files}
-    raw = read_array(files["labels.npy"])
-    labels, classes = numbered(raw, files["labels.npy"])
-    counts = {t: x[t].shape[0] if t in x else len(raw) if t == target else 0 for t in types}
+    given = numbered(read_array(files["labels.npy"]), files["labels.npy"]) if "labels.npy" in files else None
+    counts = {t: x[t].shape[0] if t in x else len(given[0]) if given and t == target else 0 for t in types}
     for pair, ids in edges.items():
         for t, largest in zip(pair, ids.max(axis=1).tolist(), strict=True):
-            if t not in x and t != target:
+            if t not in x and not (given and t == target):
                 counts[t] = max(counts[t], largest + 1)
             elif largest >= counts[t]:
                 told = f"there is no {t} {largest}; by the {'features' if t in x else 'labels'} there are {counts[t]}"
@@ -163,6 +190,7 @@ def _read(files: Mapping[str, Path], name: str, metapaths: tuple[str, ...]) -> N
     positives = read_sparse(files["pos.npz"]) if "pos.npz" in files else None
     if positives is not None and positives.shape != (counts[target], counts[target]):
         raise ValueError(f"{files['pos.npz']}: of shape {positives.shape}, but there are {counts[target]} {target}")
+    labels, classes = given or _unknown(counts[target])
     return NodeData(name, graph, metapaths, labels, _splits(files), classes, positives)
 
 
@@ -218,6 +246,11 @@ def numbered(raw: np.ndarray, path: Path | str) -> tuple[Tensor, tuple[int, ...]
     labels = np.full(len(raw), UNKNOWN, dtype=np.int64)
     labels[known] = numbers
     return torch.from_numpy(labels), tuple(classes.tolist())
+
+
+def _unknown(count: int) -> tuple[Tensor, tuple[int, ...]]:
+    """What `numbered` gives where no node has a label."""
+    return torch.full((count,), UNKNOWN), ()
 
 
 def _splits(files: Mapping[str, Path]) -> dict[int, LabelSplit]:

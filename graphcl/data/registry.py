@@ -48,9 +48,10 @@ def find(name: str, group: str | None = None) -> DatasetConfig:
             return read_config(paths[f"{each}/{name}"])
     if name in paths:
         return read_config(paths[name])
-    bare = sorted(full.split("/")[1] for full in paths)
+    bare = [full.split("/")[1] for full in paths]
     hint = nearest(name, [*bare, *paths])
-    raise ValueError(f"unknown data set {name!r}{hint}; known: {', '.join(bare)}; or give a path to a file or folder")
+    shown = sorted(full if bare.count(short) > 1 else short for full, short in zip(paths, bare, strict=True))
+    raise ValueError(f"unknown data set {name!r}{hint}; known: {', '.join(shown)}; or give a path to a file or folder")
 
 
 def cache_root() -> Path:
@@ -187,18 +188,24 @@ def kind_of(source: str | Path) -> str:
     if config is not None:
         return config.kind
     path = Path(source)
-    if any((path / part / "labels.npy").is_file() for part in ("", *NODE_FOLDERS)):
+    if any((path / part / "labels.npy").is_file() or holds_relations(path / part) for part in ("", *NODE_FOLDERS)):
         return "hetero"
     archives = sorted(path.glob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []
     attributed = len(archives) == 1 and holds_edges(archives[0])
     return "attributed" if attributed or any(path.glob("ind.*.graph")) else "general"
 
 
+def holds_relations(folder: Path) -> bool:
+    """Whether a folder has relations and meta-paths, such as pa.txt and pap.npz."""
+    stems = [path.stem for path in folder.glob("[a-z][a-z][a-z]*.npz")]
+    return any(stem == stem[::-1] for stem in stems) and any(folder.glob("[a-z][a-z].txt"))
+
+
 def holds_edges(path: Path) -> bool:
     """Whether a ``.npz`` is an attributed graph, and not a matrix that SciPy saved."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return {"edges.npy", "y.npy"} <= set(archive.namelist())
+            return "edges.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False
 

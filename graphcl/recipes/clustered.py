@@ -66,6 +66,12 @@ class Neighbourhoods:
 
 
 def inputs(config: NodeClustering, data: AttributedData, *, rng: torch.Generator) -> Neighbourhoods:
+    """Raises ValueError for data that do not say how many clusters there are."""
+    if not data.num_clusters:
+        raise ValueError(
+            f"{data.name} has no classes, so how many clusters to look for must be told: num_clusters= of AttributedData or in "
+            "options=, --num-clusters on the command line"
+        )
     near = influence(data.graph, config.hops, config.limit or None)
     positives = torch.sparse_csr_tensor(
         torch.from_numpy(near.indptr.astype(np.int64)), torch.from_numpy(near.indices.astype(np.int64)), torch.from_numpy(near.data),

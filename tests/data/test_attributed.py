@@ -54,6 +54,16 @@ def test_a_binary_pattern(tmp_path):
     assert data.labels.tolist() == Y
 
 
+@pytest.mark.parametrize("dense_ones", [False, True])
+def test_a_file_without_labels(tmp_path, dense_ones):
+    path = saved(tmp_path / "toy.npz", y=None, x=X.astype(float) if dense_ones else None)
+    data = read_attributed(path)
+    assert (data.labels.tolist(), data.num_classes, data.num_clusters, data.splits) == ([-1] * 6, 0, 0, {})
+    np.testing.assert_array_equal(dense(data), X)
+    assert data.graph.pairs.T.tolist() == [list(pair) for pair in EDGES]
+    assert registry.kind_of(path) == "attributed"
+
+
 def test_real_features_by_column_and_dense_ones(tmp_path):
     values = X * np.array([0.5, -2.0, 3.0])
     columns = sparse.csc_matrix(values)
@@ -107,8 +117,11 @@ def test_a_folder_with_one_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"y": None}, r"there is no array y; it has edges, x_shape"),
-        ({"edges": None}, "there is no array edges"),
+        ({"edges": None}, "there is no array edges; it has y, x_shape"),
+        ({"y": None, "x_shape": None}, "there is no array x_shape"),
+        ({"y": None, "edges": np.array([(0, 6)])}, "edges names node 6, but there are 6"),
+        ({"y": None, **{f"{part}_idx": np.array([i]) for i, part in enumerate(("train", "val", "test"))}}, "which has no label"),
+        ({"x": np.zeros(6)}, r"x must be a table \[N, F\], got shape \(6,\)"),
         ({"x_shape": None}, "there is no array x_shape"),
         ({"x_indices": None}, "there is no array x_indices"),
         ({"y": np.array(Y[:-1])}, r"features of shape \(6, 3\) for 5 labels in y"),
@@ -177,7 +190,8 @@ def made(**changes):
         ({"splits": {1: split([0], [1], [0])}}, "are in both train_1 and test_1"),
         ({"splits": {1: split([0], [1], [9])}}, "test_1 names node 9, but there are 6"),
         ({"labels": torch.tensor([-1, *Y[1:]]), "splits": {1: split([0], [1], [2])}}, "train_1 names node 0, which has no label"),
-        ({"num_clusters": -1}, "num_clusters must be 1 or more"),
+        ({"num_clusters": -1}, "num_clusters must lie between 1 and the number of nodes, 6, or be 0 .*, got -1"),
+        ({"num_clusters": 7}, "num_clusters must lie between 1 and the number of nodes, 6, or be 0 .*, got 7"),
     ],
 )
 def test_what_the_data_refuse(changes, says):
@@ -195,6 +209,16 @@ def test_a_renumbered_graph_is_refused():
 def test_clusters_may_be_told():
     assert made(num_clusters=5).num_clusters == 5
     assert made(labels=torch.full((6,), -1), num_clusters=4).num_clusters == 4
+    assert made(num_clusters=6).num_clusters == 6
+
+
+def test_clusters_may_be_told_to_the_reader(toy):
+    assert [load_attributed(each, num_clusters=2).num_clusters for each in ("toy", toy[1], made(), pyg())] == [2] * 4
+    assert [load_attributed(each).num_clusters for each in ("toy", toy[1], made(num_clusters=5))] == [3, 3, 5]
+    assert load_attributed("toy", num_clusters=2).citation == "Nobody, nowhere"
+    for wrong in (-1, 7):
+        with pytest.raises(ValueError, match=f"toy: num_clusters must lie between 1 and the number of nodes, 6, .* got {wrong}"):
+            load_attributed("toy", num_clusters=wrong)
 
 
 @pytest.mark.parametrize("real", [False, True])

@@ -122,6 +122,39 @@ def test_labels_for_some_nodes_only(folder, unknown):
     assert describe_nodes(data)["labels"]["unknown"] == 1
 
 
+def unlabelled(folder: Path) -> Path:
+    for path in (folder / "labels.npy", *folder.glob("*_20.npy")):
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(("features", "papers"), [(True, 5), (False, 4)])
+def test_a_folder_without_labels(folder, features, papers):
+    """Without features either, the largest id says how many targets there are."""
+    unlabelled(folder)
+    if not features:
+        (folder / "p_feat.npz").unlink()
+    data = read_nodes(folder)
+    assert data.graph.counts == {"P": papers, "A": 4, "S": 2}
+    assert data.labels.tolist() == [UNKNOWN] * papers
+    assert (data.num_classes, data.classes, data.splits) == (0, (), {})
+    assert describe_nodes(data)["labels"]["unknown"] == papers
+    assert registry.kind_of(folder) == "hetero"
+
+
+@pytest.mark.parametrize("name", ["train_20.npy", "val_20.npy", "test_20.npy"])
+def test_a_split_of_a_folder_without_labels(folder, name):
+    np.save(unlabelled(folder) / name, np.array([0]))
+    with pytest.raises(FileNotFoundError, match=rf"toy: there is no labels\.npy, here or in .*, but {name} names labelled nodes"):
+        read_nodes(folder)
+
+
+def test_an_id_beyond_the_features_of_a_folder_without_labels(folder):
+    write_pairs(unlabelled(folder) / "pa.txt", [(5, 1)])
+    with pytest.raises(ValueError, match=r"pa\.txt: there is no P 5; by the features there are 5"):
+        read_nodes(folder)
+
+
 BAD_TEXTS = {
     "0 0\n1 1\n2\n": r"pa\.txt:3: two ids are expected, got '2'",
     "0 0 1\n": r"pa\.txt:1: two ids are expected, got '0 0 1'",
@@ -233,11 +266,15 @@ def test_broken_files(folder, name, change, said):
 def test_absent_files(folder):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_nodes(folder.parent / "nowhere")
+    with pytest.raises(NotADirectoryError, match=r"pa\.txt: is a file; a heterogeneous graph is a folder"):
+        read_nodes(folder / "pa.txt")
     (folder / "val_20.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"toy: train_20\.npy has no val_20\.npy beside it"):
         read_nodes(folder)
     (folder / "labels.npy").unlink()
-    with pytest.raises(FileNotFoundError, match=r"toy: there is no labels\.npy, here or in meow/ or heco/"):
+    with pytest.raises(
+        FileNotFoundError, match=r"toy: there is no labels\.npy, here or in .*, but t\w+_20\.npy names labelled nodes"
+    ):
         read_nodes(folder)
     np.save(folder / "labels.npy", np.zeros(5, dtype=int))
     for name in ("pa.txt", "ps.txt"):
@@ -268,6 +305,43 @@ def test_a_meta_path_of_the_data_must_compose():
     assert NodeData("mine", graph, ("PAP",), torch.tensor([0, 1]), split).num_classes == 2
     with pytest.raises(ValueError, match="meta-path 'PPP': there is no relation between P and P"):
         NodeData("mine", graph, ("PPP",), torch.tensor([0, 1]), split)
+    for metapath in ("PA", "AP", "APA"):  # heco found out in its first step, and left a run behind
+        with pytest.raises(ValueError, match=f"mine: meta-path '{metapath}' must lead from the target type, P, to itself"):
+            NodeData("mine", graph, (metapath,), torch.tensor([0, 1]), split)
+
+
+def test_a_graph_of_ones_own():
+    edges = {("paper", "author"): np.array([[0, 1, 2], [0, 0, 1]])}
+    graph = HeteroGraph.from_edges({"paper": 3, "author": 2}, edges, "paper")
+    bare = NodeData.from_graph(graph, ["paper-author-paper"])
+    assert (bare.name, bare.metapaths, bare.labels.tolist()) == ("graph", ("paper-author-paper",), [UNKNOWN] * 3)
+    assert (bare.num_classes, bare.classes, bare.splits) == (0, (), {})
+    parts = tuple(torch.tensor([number]) for number in (2, 0))
+    given = NodeData.from_graph(
+        graph, ["PAP"], np.array([7, np.nan, 3]), {1: (*parts, torch.tensor([], dtype=torch.int64))}, "mine"
+    )
+    assert (given.name, given.labels.tolist(), given.classes) == ("mine", [1, UNKNOWN, 0], (3, 7))
+    assert given.splits[1].valid.tolist() == [0]
+    assert NodeData.from_graph(graph, ["PAP"], torch.tensor([4, 4, 2])).labels.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("metapaths", "more", "said"),
+    [
+        ("PAP", {}, r"graph: a list of meta-paths is needed, such as \['PAP'\], got 'PAP'"),
+        ([], {}, r"graph: a list of meta-paths is needed, such as \['PAP'\], got \[\]"),
+        (["PP"], {}, "meta-path 'PP': there is no relation between P and P"),
+        (["PXP"], {}, "meta-path 'PXP': 'X' is no type"),
+        (["PAP"], {"labels": [0, 1, 1]}, "graph: 3 labels for 2 nodes of type P"),
+        (["PAP"], {"labels": [0.5, 1]}, "graph: labels: label 0.5 is not a whole number"),
+        (["PAP"], {"labels": [[0], [1]]}, r"graph: labels: one whole number a node is expected, got int64 of shape \(2, 1\)"),
+        (["PAP"], {"splits": {1: tuple(torch.tensor([[0], [1], []][i]).long() for i in range(3))}}, "train_1 names node 0, which has no label"),
+    ],
+)  # fmt: skip
+def test_what_a_graph_of_ones_own_refuses(metapaths, more, said):
+    graph = HeteroGraph.from_edges({"P": 2, "A": 1}, {("P", "A"): np.array([[0], [0]])}, "P")
+    with pytest.raises(ValueError, match=said):
+        NodeData.from_graph(graph, metapaths, **more)
 
 
 # --- description ------------------------------------------------------------------------------------------------------------

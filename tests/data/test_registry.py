@@ -91,6 +91,11 @@ def test_find_by_name_and_by_group():
         find("gowala")
     with pytest.raises(ValueError, match="did you mean 'gowalla'"):
         load("gowala")
+    with pytest.raises(
+        ValueError, match=r"known: .*\battributed/acm, attributed/dblp, .*gowalla, hetero/acm, hetero/dblp, imdb"
+    ) as told:
+        find("nothing")
+    assert " acm," not in str(told.value)  # it said acm, acm
 
 
 @pytest.mark.slow
