@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT
+from graphcl.integrations.peer import check_environment as check_environment
 
 PYTHON = ROOT / ".venv-recbole" / "bin" / "python"
 
@@ -39,18 +40,10 @@ class Peer:
         raise RuntimeError("the process with RecBole ended early; what it said stands above")
 
 
-def check(python: Path = PYTHON) -> None:
-    """Raises:
-    FileNotFoundError: there is no environment with RecBole.
-    """
-    if not python.exists():
-        raise FileNotFoundError(f"{python} is not there; make test-recbole creates the environment")
-
-
 @contextmanager
 def recbole(folder: str, name: str, model: str, settings: Mapping[str, Any], *, python: Path = PYTHON) -> Iterator[Peer]:
     """A model on the atomic files in ``folder/name``. RecBole writes a log folder where it stands, so it stands in ``folder``."""
-    check(python)
+    check_environment(python)
     # -P: the folder of a script stays off the path.
     command = [python, "-P", ROOT / "benchmarks" / "recbole_peer.py", folder, name, model, json.dumps(settings)]
     with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -32,7 +32,7 @@ def compare(train: Interactions, test: Interactions, *, python: Path = recbole_s
     Raises:
         FileNotFoundError: there is no environment with RecBole.
     """
-    recbole_steps.check(python)
+    recbole_steps.check_environment(python)
     graph = bipartite(train)
     ours = OurStep(lightgcn, graph, train)
     sampling = float(np.median([timed(lambda: ours.drawn(1)) for _ in range(3)])) / ours.epoch_steps

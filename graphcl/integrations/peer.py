@@ -70,6 +70,13 @@ def _check(name: str, config: Mapping[str, Any], python: Path) -> None:
         raise ValueError(f"{name}: RecBole masks as protocols {' and '.join(PROTOCOLS)} do, not as {config['protocol']!r}")
     if config.get("split") not in (None, SEQUENCES):
         raise ValueError(f"{name}: split is the data set's own, or {SEQUENCES!r}; got {config['split']!r}")
+    check_environment(python)
+
+
+def check_environment(python: Path) -> None:
+    """Raises:
+    FileNotFoundError: there is no environment with RecBole.
+    """
     if not python.exists():
         raise FileNotFoundError(f"{python} is not there; make test-recbole creates the environment")
 
