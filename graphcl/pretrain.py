@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from graphcl import geometry, rundir
 from graphcl import phase as phases
-from graphcl.data.attributed import AttributedData, load_attributed
+from graphcl.data.attributed import AttributedData, Features, load_attributed
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
 from graphcl.data.registry import full_name
 from graphcl.phase import Observer, Phase, Progress
@@ -366,7 +366,8 @@ def probed(
             weight_decay=chosen.get("probe_weight_decay", 0.0), rng=Streams(seed)["probe"],
         )  # fmt: skip
         test, spread, valid = dict(fits.means), dict(fits.stds), {"valid": dict(fits.valid)}
-    if len(labels[labels >= 0].unique()) > 1:
+    known = labels[labels >= 0]
+    if len(known.unique()) > 1 and len(known) >= (num_clusters or 0):  # k-means is of the nodes that have a label
         probe = cluster_probe(embedding, labels, num_clusters=num_clusters, seed=seed)
         if clusters is None:
             test, spread = {**test, **probe.means}, {**spread, **probe.stds}
@@ -377,13 +378,18 @@ def probed(
 
 
 def fingerprint(data: NodeGraph) -> str:
-    """Of every relation (or edge and feature), label and split, in order, and of a number of clusters that is not that of the classes."""
+    """Of every relation or edge, feature, label and split, in order, of meta-paths, and of a number of clusters that is not that of the
+    classes."""
     digest = hashlib.sha256()
-    if isinstance(data, AttributedData):
-        x = data.x
-        parts = (x.numpy(),) if isinstance(x, Tensor) else (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data)
-        for part in (data.graph.adj.rowptr.numpy(), data.graph.adj.col.numpy(), *parts):
+
+    def add(x: Features) -> None:
+        for part in (x.numpy(),) if isinstance(x, Tensor) else (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data):
             digest.update(part.tobytes())
+
+    if isinstance(data, AttributedData):
+        for part in (data.graph.adj.rowptr, data.graph.adj.col):
+            digest.update(part.numpy().tobytes())
+        add(data.x)
         if data.num_clusters != data.num_classes:
             digest.update(f"{data.num_clusters} clusters".encode())
     else:
@@ -391,6 +397,10 @@ def fingerprint(data: NodeGraph) -> str:
             digest.update(f"{a}-{b}".encode())
             digest.update(matrix.indptr.astype(np.int64).tobytes())
             digest.update(matrix.indices.astype(np.int64).tobytes())
+        for name, table in sorted(data.graph.x.items()):
+            digest.update(name.encode())
+            add(table)
+        digest.update(" ".join(data.metapaths).encode())
     for tensor in (data.labels, *(rows for split in data.splits.values() for rows in split)):
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -144,6 +144,18 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     assert "labels a class" in called("train", "svd_hops", "./toy", "--out", "floor")
 
 
+def test_a_fingerprint_is_of_features_and_metapaths_too():
+    data = planted()
+    (x,) = data.graph.x.values()
+    others = [
+        replace(data, graph=replace(data.graph, x={"P": x * 2})),
+        replace(data, graph=replace(data.graph, x={})),
+        replace(data, metapaths=data.metapaths[:1]),
+    ]
+    assert len({pretrain.fingerprint(made) for made in (data, *others)}) == 4
+    assert pretrain.fingerprint(planted()) == pretrain.fingerprint(data)
+
+
 def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="protocol cannot be set"):
         graphcl.train("meow", planted(), protocol="refit", out=tmp_path / "a")

@@ -357,3 +357,12 @@ def test_the_command_line(toy, tmp_path, monkeypatch, capsys):
     with np.load("z.npz", allow_pickle=False) as found:
         assert found["nodes"].shape == (48, 4)
     assert '"homophily"' in called("data", "describe", "toy.npz", "--json")
+
+
+def test_more_clusters_than_labelled_nodes_are_not_held_against_labels(tmp_path):
+    labels = torch.full_like(planted_attributed().labels, -1)
+    labels[:4] = torch.tensor([0, 1, 0, 1])
+    data = replace(planted_attributed(), labels=labels, splits={}, num_clusters=6)
+    run = graphcl.train("svd_kmeans", data, out=tmp_path / "run")
+    assert run.result["metrics"]["test"] == {}
+    assert len(set(run.clusters())) == 6
