@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 
 from graphcl import geometry, rundir
 from graphcl import phase as phases
-from graphcl.data.attributed import AttributedData, Features, load_attributed
+from graphcl.data.attributed import AttributedData, load_attributed
+from graphcl.data.fingerprint import of_graph
 from graphcl.data.nodes import LabelSplit, NodeData, load_nodes
 from graphcl.data.registry import full_name
 from graphcl.phase import Observer, Phase, Progress
@@ -78,7 +78,7 @@ class NodeRun(rundir.Finished):
         """
         if "embed" in vars(self.recipe):
             raise ValueError(f"{self.config['recipe']} has no parameters")
-        if fingerprint(data) != self.config["fingerprint"]:
+        if of_graph(data) != self.config["fingerprint"]:
             raise ValueError(f"{self.path} was trained on other data than {data.name!r} as it is now")
         phase = start(self.recipe, self._settings, data, self.config["seed"], "cpu")
         phase.model.load_state_dict(rundir.read_tensors(self.path / "model.safetensors")[0])
@@ -150,7 +150,7 @@ def train(
         raise ValueError(f"select={chosen.select!r} {told}")
     about = {
         "format": rundir.FORMAT, "kind": kind, "recipe": recipe, "dataset": made.name, "seed": seed, "protocol": protocol,
-        "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": fingerprint(made),
+        "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": of_graph(made),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():
@@ -375,32 +375,3 @@ def probed(
             test |= clustering(labels, clusters)
             kmeans = {"kmeans": probe.means, "kmeans_std": probe.stds}
     return {"test": test, "test_std": spread, **valid, **kmeans, "embedding": geometry.of_nodes(embedding, labels)}
-
-
-def fingerprint(data: NodeGraph) -> str:
-    """Of every relation or edge, feature, label and split, in order, of meta-paths, and of a number of clusters that is not that of the
-    classes."""
-    digest = hashlib.sha256()
-
-    def add(x: Features) -> None:
-        for part in (x.numpy(),) if isinstance(x, Tensor) else (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data):
-            digest.update(part.tobytes())
-
-    if isinstance(data, AttributedData):
-        for part in (data.graph.adj.rowptr, data.graph.adj.col):
-            digest.update(part.numpy().tobytes())
-        add(data.x)
-        if data.num_clusters != data.num_classes:
-            digest.update(f"{data.num_clusters} clusters".encode())
-    else:
-        for (a, b), matrix in sorted(data.graph.relations.items()):
-            digest.update(f"{a}-{b}".encode())
-            digest.update(matrix.indptr.astype(np.int64).tobytes())
-            digest.update(matrix.indices.astype(np.int64).tobytes())
-        for name, table in sorted(data.graph.x.items()):
-            digest.update(name.encode())
-            add(table)
-        digest.update(" ".join(data.metapaths).encode())
-    for tensor in (data.labels, *(rows for split in data.splits.values() for rows in split)):
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()

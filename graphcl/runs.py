@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from graphcl import geometry, pretrain, rundir, sequence_run
 from graphcl import phase as phases
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
+from graphcl.data.fingerprint import of_split
 from graphcl.data.protocol import Plan
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
@@ -134,7 +133,7 @@ def train(
         "settings": settings(chosen),
         "sources": sources,
         "split": {"rule": made.rule, "seed": made.split_seed},
-        "fingerprint": fingerprint(made),
+        "fingerprint": of_split(made),
         **rundir.digests(module, chosen),
         **rundir.columns(options),
     }
@@ -232,15 +231,3 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
         seconds={"load": loaded, "train": outcome.seconds, "rank": outcome.rank_seconds + ranked},
     )  # fmt: skip
     return Run(directory)
-
-
-def fingerprint(made: Split) -> str:
-    """Of every part's pairs and of all ids, in order."""
-    digest = hashlib.sha256()
-    for name, part in made.parts.items():
-        digest.update(name.encode())
-        digest.update(np.asarray(part.users, dtype=np.int64).tobytes())
-        digest.update(np.asarray(part.items, dtype=np.int64).tobytes())
-    for vocabulary in (made.train.user_ids, made.train.item_ids):
-        digest.update(pd.util.hash_array(vocabulary.ids).tobytes())
-    return digest.hexdigest()

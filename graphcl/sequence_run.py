@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from graphcl import phase as phases
 from graphcl import rundir
+from graphcl.data.fingerprint import of_histories
 from graphcl.data.registry import full_name
 from graphcl.data.sequences import SequenceSplit, Source, load_sequences
 from graphcl.metrics import RANKS, parse
@@ -222,7 +222,7 @@ def train(
     about = {
         "format": rundir.FORMAT, "kind": "sequential", "recipe": recipe, "dataset": split.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "split": {"rule": split.rule},
-        "fingerprint": fingerprint(split), **rundir.digests(module, chosen), **rundir.columns(options),
+        "fingerprint": of_histories(split), **rundir.digests(module, chosen), **rundir.columns(options),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():
@@ -334,16 +334,3 @@ def read_split(directory: Path, config: Mapping[str, Any]) -> SequenceSplit:
         held_out[part] = NextItems(log, users, tensors[part])
     train = log.first(tensors["lengths"])
     return SequenceSplit(config["dataset"], log, train, held_out.get("valid"), held_out.get("test"), config["split"]["rule"])
-
-
-def fingerprint(split: SequenceSplit) -> str:
-    """Of every history, what is trained on and held out of it, and of all ids, in order."""
-    digest = hashlib.sha256()
-    parts = [split.log.items, split.log.pointers, split.train.lengths]
-    for held_out in (split.valid, split.test):
-        parts += [torch.tensor([-1])] if held_out is None else [held_out.places]
-    for tensor in parts:
-        digest.update(tensor.numpy().tobytes())
-    for vocabulary in (split.log.user_ids, split.log.item_ids):
-        digest.update(pd.util.hash_array(vocabulary.ids).tobytes())
-    return digest.hexdigest()

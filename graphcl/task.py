@@ -11,6 +11,7 @@ from graphcl import phase as phases
 from graphcl import pretrain, runs, sequence_run
 from graphcl.data import protocol as protocols
 from graphcl.data.attributed import AttributedData
+from graphcl.data.fingerprint import of_graph, of_histories, of_split
 from graphcl.data.registry import full_name
 from graphcl.metrics import parse
 from graphcl.phase import Phase
@@ -72,7 +73,7 @@ def _general(asked: Asked) -> Task:
         phase = phases.start(module, config, plan, seed, asked.device)
         return _best(phases.run(phase, plan, config, None, epochs=config.epochs, observe=observe))
 
-    return Task(made.name, runs.fingerprint(made), base, metric, score, lambda line: line.get("valid", {}).get(metric))
+    return Task(made.name, of_split(made), base, metric, score, lambda line: line.get("valid", {}).get(metric))
 
 
 def _sequential(asked: Asked) -> Task:
@@ -95,7 +96,7 @@ def _sequential(asked: Asked) -> Task:
         return _best(sequence_run.run(phase, config, made, None, device=asked.device, observe=observe))
 
     return Task(
-        made.name, sequence_run.fingerprint(made), base, metric, score, lambda line: line.get(part, {}).get(metric)
+        made.name, of_histories(made), base, metric, score, lambda line: line.get(part, {}).get(metric)
     )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def _graph(asked: Asked) -> Task:
         return pretrain.quick(embedding, data, config)[metric], None
 
     return Task(
-        data.name, pretrain.fingerprint(data), base, metric, score,
+        data.name, of_graph(data), base, metric, score,
         lambda line: line.get("modularity", line.get("valid", {}).get(metric)),
     )  # fmt: skip
 

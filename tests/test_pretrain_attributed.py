@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import graphcl
-from graphcl import pretrain
 from graphcl.cli import main
 from graphcl.data.attributed import write_attributed
+from graphcl.data.fingerprint import of_graph
 from graphcl.planted import planted, planted_attributed
 from graphcl.pretrain import NodeRun
 from graphcl.probe import cluster_probe, clustering, k_means, modularity
@@ -306,7 +306,7 @@ def test_what_is_refused_leaves_no_directory(toy, tmp_path):
 
 def test_the_fingerprint_is_of_everything():
     data = planted_attributed()
-    found = {pretrain.fingerprint(data)}
+    found = {of_graph(data)}
     x = data.x.copy()
     x.data[0] = 2
     labels = data.labels.clone()
@@ -320,9 +320,9 @@ def test_the_fingerprint_is_of_everything():
         {"graph": graph},
         {"x": torch.from_numpy(x.toarray())},
     ):
-        found.add(pretrain.fingerprint(graphcl.AttributedData(**{**vars(data), **change})))
+        found.add(of_graph(graphcl.AttributedData(**{**vars(data), **change})))
     assert len(found) == 7
-    assert pretrain.fingerprint(planted_attributed()) in found
+    assert of_graph(planted_attributed()) in found
 
 
 def test_the_command_line(toy, tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ import numpy as np
 
 from graphcl import bench, rundir, runs
 from graphcl.data import protocol as protocols
+from graphcl.data.fingerprint import of_split
 from graphcl.data.split import Split
 from graphcl.integrations.recbole_names import metric_for
 from graphcl.interactions import Interactions, concat
@@ -47,7 +48,7 @@ def run(name: str, config: Mapping[str, Any], *, root: Path, python: Path | None
     seeds: list[dict[str, Any]] = []
     for seed in config["seeds"]:
         settings = {**_evaluation(config["protocol"], sequences), **config["settings"], "seed": seed}
-        asked = {"model": config["recipe"], "settings": settings, "fingerprint": runs.fingerprint(made)}
+        asked = {"model": config["recipe"], "settings": settings, "fingerprint": of_split(made)}
         answer = _answer(root / "runs" / name / f"seed{seed}", asked, made, sequences, python)
         keys = ("epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds", "curve")
         seeds.append({"seed": seed, **{key: answer[key] for key in keys}})

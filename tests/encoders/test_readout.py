@@ -45,5 +45,5 @@ def test_readouts_equal_in_settings_are_equal(name):
 def test_layers_that_are_not_there_are_refused():
     with pytest.raises(IndexError):
         layer(4)(Layers(tuple(E)))
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match="layers from 1 on are read, but the encoder has num_layers 0"):
         mean(first=1)(Layers((E[0],)))
