@@ -23,7 +23,7 @@ KIND = "sequential"
 
 @dataclass(frozen=True)
 class Config(SequenceSettings):
-    pass
+    patience: int = 20  # an epoch of rows a user has few steps
 
 
 PRESETS: dict[str, dict] = {}
