@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT
-from graphcl.integrations.peer import check_environment as check_environment
+from graphcl.integrations.peer import check_environment
 
 PYTHON = ROOT / ".venv-recbole" / "bin" / "python"
 

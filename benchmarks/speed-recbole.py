@@ -14,7 +14,7 @@ from benchmarks.steps import OurStep
 from graphcl import rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.graph import bipartite
-from graphcl.integrations.peer import write_parts
+from graphcl.integrations.peer import check_environment, write_parts
 from graphcl.interactions import Interactions
 from graphcl.recipes import lightgcn
 
@@ -32,7 +32,7 @@ def compare(train: Interactions, test: Interactions, *, python: Path = recbole_s
     Raises:
         FileNotFoundError: there is no environment with RecBole.
     """
-    recbole_steps.check_environment(python)
+    check_environment(python)
     graph = bipartite(train)
     ours = OurStep(lightgcn, graph, train)
     sampling = float(np.median([timed(lambda: ours.drawn(1)) for _ in range(3)])) / ours.epoch_steps

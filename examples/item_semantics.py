@@ -29,7 +29,8 @@ def attributes(path: str | Path) -> dict[str, list]:
 
 
 def semantics(items: Mapping[str, list], width: int = 64) -> np.ndarray:  # [I, width] float32
-    """Multi-hot, TF-IDF, truncated SVD; rows by ascending id, as whole numbers where all ids are (and none begins with a zero). An item without attributes is zero."""
+    """Multi-hot, TF-IDF, truncated SVD; rows by ascending id, as whole numbers where all ids are (and none begins with a zero). An
+    item without attributes is zero."""
     numbers = all(item.isdecimal() and str(int(item)) == item for item in items)  # 007 is a text, as in a log
     ids = sorted(items, key=int) if numbers else sorted(items)
     known = {

@@ -23,7 +23,8 @@ def read_parquet(path: Path, given: dict[str, str | None]) -> Columns:
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.is_dir() and not files_of(path):
+    files = files_of(path)
+    if not files:
         raise ValueError(f"{path}: a folder without .parquet files; name the file to read")
 
     def where(row: int) -> str:
@@ -31,7 +32,7 @@ def read_parquet(path: Path, given: dict[str, str | None]) -> Columns:
 
     try:
         source = arrow_dataset.dataset(
-            files_of(path), format="parquet", partitioning="hive", partition_base_dir=str(path), exclude_invalid_files=False
+            files, format="parquet", partitioning="hive", partition_base_dir=str(path), exclude_invalid_files=False
         )
         chosen = choose(source.schema.names, given, str(path))
         num_rows = source.count_rows()

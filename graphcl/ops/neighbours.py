@@ -68,9 +68,8 @@ Entries = tuple[Tensor, Tensor, Tensor]  # row pointers [n + 1], columns [E] int
 def sampled_entries(op: Sparse, rows: Tensor, count: int, key: int) -> Entries:
     """At most ``count`` entries of each of some rows, without replacement, scaled so that a product keeps its expectation."""
     places = np.full((len(rows), count), -1, dtype=np.int64)
-    _sample_entries(
-        op.rowptr.cpu().numpy(), rows.cpu().numpy(), *halves(key), places
-    )  # drawn on CPU, whose draws all devices share
+    # On CPU, whose draws all devices share.
+    _sample_entries(op.rowptr.cpu().numpy(), rows.cpu().numpy(), *halves(key), places)
     there = places >= 0
     chosen = torch.from_numpy(places[there]).to(op.col.device)
     kept = torch.from_numpy(there.sum(1)).to(op.col.device)

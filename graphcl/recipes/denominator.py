@@ -17,6 +17,7 @@ from graphcl.objectives.cluster_sums import Order
 _log = logging.getLogger(__name__)
 
 Kind = Literal["exact", "batch", "sampled", "clusters", "cluster_sampled", "bank"]
+By = Literal["kmeans", "communities"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Denominator:
     negatives: Kind = "exact"
     num_negatives: int = 1024  # drawn for a step (sampled) or for an anchor (cluster_sampled), or kept (bank)
     num_clusters: int = 0  # of the keys of each kind; 0: the square root of their number
-    clusters_by: Literal["kmeans", "communities"] = "kmeans"  # of the embeddings, or of the graph, once
+    clusters_by: By = "kmeans"  # of the embeddings, or of the graph, once
     cluster_every: int = 1  # epochs between k-means
     cluster_order: Literal["1", "2", "2t"] = "1"
     own_cluster: Literal["exact", "approx", "drop"] = "exact"
@@ -48,7 +49,7 @@ _READ: dict[str, tuple[str, ...]] = {
 
 def strategy(config: Denominator, graph: Graph, dim: int, rng: torch.Generator) -> Negatives:
     """A setting that these negatives do not read is logged as a warning. Raises ValueError for one outside its range."""
-    for name, known in (("negatives", Kind), ("clusters_by", Literal["kmeans", "communities"])):
+    for name, known in (("negatives", Kind), ("clusters_by", By)):
         if getattr(config, name) not in get_args(known):
             raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(config, name)!r}")
     changed = [field.name for field in fields(Denominator) if getattr(config, field.name) != field.default]

@@ -31,7 +31,7 @@ from graphcl.ops import Operator, Sparse, draw_key, uniform
 from graphcl.ops.neighbours import sampled_neighbours
 from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
-from graphcl.recipes.metapaths import sum_to_one, whole
+from graphcl.recipes.metapaths import sum_to_one, whole, widths
 from graphcl.recipes.settings import Pretraining
 from graphcl.streams import borrowed
 
@@ -153,9 +153,8 @@ class HeCo(nn.Module):
             raise ValueError(f"balance must lie in [0, 1], got {config.balance}")
         dim, target = config.dim, data.graph.target
         self.target, self.balance = target, config.balance
-        sizes = {name: data.graph.counts[name] for name in (target, *prepared.samples)}
-        own = {target: data.graph.x[target].shape[1]} if target in data.graph.x else {}
-        self.features = Projection({**sizes, **own}, dim, config.feature_dropout, init="xavier")
+        columns = widths(data.graph, {target: prepared.x, **dict.fromkeys(prepared.samples)})
+        self.features = Projection(columns, dim, config.feature_dropout, init="xavier")
         self.maps = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in prepared.paths)
         self.biases = nn.ParameterList(torch.zeros(dim) for _ in prepared.paths)
         self.activations = nn.ModuleList(nn.PReLU() for _ in prepared.paths)

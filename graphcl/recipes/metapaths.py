@@ -110,11 +110,11 @@ def inputs(config: MetaPathTraining, data: NodeData, *, rng: torch.Generator) ->
     """What the recipes train on, with masks drawn."""
     if config.stand_in not in ("table", "svd"):
         raise ValueError(f"stand_in must be table or svd, got {config.stand_in!r}")
-    bare = [name for name in data.graph.counts if name not in data.graph.x] if config.stand_in == "svd" else []
-    stand_ins = {name: incidence_svd(data.graph, name, config.dim) for name in bare}
-    found = sources(data, config.neighbours, "released" if config.released else "random", rng, stand_ins)
     contexts = tuple(data.graph.contexts(path, distinct=config.distinct_contexts) for path in data.metapaths)
     types = {data.graph.target, *(c.type for each in contexts for c in each)}
+    bare = types - data.graph.x.keys() if config.stand_in == "svd" else ()
+    stand_ins = {name: incidence_svd(data.graph, name, config.dim) for name in bare}
+    found = sources(data, config.neighbours, "released" if config.released else "random", rng, stand_ins)
     masked_x, masked = found.masks(config, rng)
     return MetaPaths(
         data.graph.target,
@@ -145,6 +145,11 @@ def sum_to_one(table: Features) -> Features:
         return table
     sums = np.asarray(table.sum(axis=1), dtype=np.float64).ravel()
     return (sparse.diags(np.divide(1.0, sums, out=np.zeros_like(sums), where=sums != 0)) @ table).tocsr().astype(np.float32)
+
+
+def widths(graph: HeteroGraph, x: Mapping[str, Rows]) -> dict[str, int]:
+    """Columns of each type's features; of a type without, its nodes."""
+    return {name: graph.counts[name] if rows is None else rows.shape[1] for name, rows in x.items()}
 
 
 def incidence_svd(graph: HeteroGraph, name: str, dim: int) -> Tensor:  # [n, dim a related type]
@@ -187,8 +192,7 @@ class CoarseFine(Part):
             raise ValueError(f"fanouts are {NUM_LAYERS} numbers of 1 or more, got {config.fanouts}")
         self.config = config
         self._drawn: Masks | None = None  # this epoch's masks, where they are not static
-        columns = {name: data.graph.counts[name] if rows is None else rows.shape[1] for name, rows in inputs.x.items()}
-        self.features = Projection(columns, config.dim, config.dropout)
+        self.features = Projection(widths(data.graph, inputs.x), config.dim, config.dropout)
         self.contexts = MetaPathContexts([len(each) for each in inputs.contexts], config.dim, config.dropout)
         self.encoder = MetaPathGCN(config.dim, NUM_LAYERS, config.dropout, config.norm)
         self.attention = SemanticAttention(config.dim, config.dropout)

@@ -28,9 +28,7 @@ class SequenceSettings(SequenceTraining):
     dropout: float = 0.5
     attention_dropout: float = 0.5
     rows: Literal["user", "prefix"] = "user"  # a row a user with a target at each position, or a row a target
-    length_pool: int = (
-        16  # batches that are sorted by length together, so that a batch's rows are of about one length; 1: drawn alike
-    )
+    length_pool: int = 16  # batches that are sorted by length together, for rows of about one length each; 1: rows drawn alike
     loss: Literal["ce", "sampled", "gbce", "bce"] = "ce"
     num_negatives: int = 256  # of sampled and gbce: drawn once a step; bce has one for each target
     log_q: bool = False  # of sampled: a negative stands for the share of the catalogue it was drawn from
@@ -51,9 +49,8 @@ SPACE: dict[str, tuple | list] = {
 
 
 def batches(config: SequenceSettings, data: Sequences) -> Batches:
-    return (user_rows if config.rows == "user" else prefix_rows)(
-        data, config.max_length, config.batch_size, config.length_pool
-    )  # fmt: skip
+    rows = user_rows if config.rows == "user" else prefix_rows
+    return rows(data, config.max_length, config.batch_size, config.length_pool)
 
 
 def encoder(config: SequenceSettings, data: Sequences, rng: torch.Generator) -> SASRec:

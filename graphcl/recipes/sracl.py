@@ -12,8 +12,8 @@ ten more histories a row. ``semantics="overlap"`` draws the items' only: means o
 which is no meaning, but is not nothing either.
 
 Departs: the pool is training parts only, one a user (``views.Retrieved``); an item is never replaced by padding; positions count from
-the oldest item, with padding on the right (released: on the left); rows of a batch, negatives of each other, are of about one length (``length_pool=1``:
-drawn alike, as released); see ``sasrec`` for the loss.
+the oldest item, with padding on the right (released: on the left); rows of a batch, negatives of each other, are of about one length
+(``length_pool=1``: drawn alike, as released); see ``sasrec`` for the loss.
 """
 
 from __future__ import annotations
