@@ -194,6 +194,16 @@ def train(
     return NodeRun(directory)
 
 
+def check_options(recipe: str, kind: str, protocol: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options of the reader, or a protocol, that a recipe for graphs does not have."""
+    taken = ("num_clusters",) if kind == "attributed" else ()
+    refused = [key for key in options if key not in taken]
+    refused += [] if protocol in PROTOCOLS[kind] else ["protocol"]
+    if refused:
+        known = " or ".join(PROTOCOLS[kind])
+        raise ValueError(f"{recipe} trains on a graph, for which {', '.join(refused)} cannot be set; its protocol is {known}")
+
+
 def load_graph(kind: str, data: Any, options: Mapping[str, Any] | None = None) -> NodeGraph:
     """What a recipe of the kind trains on; ``options`` are those of `load_attributed`.
 

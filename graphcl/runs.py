@@ -43,8 +43,11 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
     """The split of a registered name, a path, a frame or a log, and the key of presets (None for data of one's own).
 
     Raises:
-        ValueError: bad data, options of what is split already, an unknown protocol, or a split that is not the protocol's own.
+        ValueError: bad data, options of what is split already or of graphs, an unknown protocol, or a split that is not the
+            protocol's own.
     """
+    if "num_clusters" in options:
+        raise ValueError("the option num_clusters is for attributed graphs and cannot be set for a log")
     rule = protocols.find(protocol).rule
     for key in ("rule", "ratios", "cuts") if rule else ():
         if options.get(key) not in (None, rule):
@@ -105,20 +108,11 @@ def train(
             preset=preset, observe=observe, progress=progress, on_start=on_start, **changes,
         )  # fmt: skip
     if module.KIND in pretrain.PROTOCOLS:
-        taken = ("num_clusters",) if module.KIND == "attributed" else ()
-        refused = [key for key in options or {} if key not in taken]
-        refused += [] if protocol in pretrain.PROTOCOLS[module.KIND] else ["protocol"]
-        if refused:
-            known = " or ".join(pretrain.PROTOCOLS[module.KIND])
-            raise ValueError(f"{recipe} trains on a graph, for which {', '.join(refused)} cannot be set; its protocol is {known}")
+        pretrain.check_options(recipe, module.KIND, protocol, options or {})
         return pretrain.train(
             recipe, data, out=out, seed=seed, protocol=protocol, device=device, resume=resume, config=config, options=options,  # type: ignore[arg-type]
             preset=preset, observe=observe, on_start=on_start, **changes,
         )  # fmt: skip
-    if "num_clusters" in (options or {}):
-        raise ValueError(
-            f"{recipe} trains on a log, for which the option num_clusters cannot be set; it is for attributed graphs"
-        )
     made, key = load_data(data, protocol, **(options or {}))
     key = preset or key
     chosen, sources = configure(module, {**defaults(module, protocol, key), "config": config or {}, "set": changes})

@@ -103,15 +103,14 @@ def _sequential(asked: Asked) -> Task:
 def _graph(asked: Asked) -> Task:
     """Of labelled nodes those of validation choose; of an attributed graph the modularity of its clusters, which needs no label."""
     module, seed = asked.module, asked.seed
-    if asked.options:
-        raise ValueError(f"{asked.recipe} trains on a graph, for which {', '.join(asked.options)} cannot be set")
     if asked.protocol != "valid":
         raise ValueError(f"{asked.recipe} trains on a graph; it is tuned under protocol valid, not {asked.protocol!r}")
+    pretrain.check_options(asked.recipe, module.KIND, asked.protocol, asked.options)
     known = ("modularity",) if module.KIND == "attributed" else ("ma_f1", "mi_f1")
     metric = asked.metric or asked.fixed.get("select") or known[0]
     if metric not in known:
         raise ValueError(f"{asked.recipe} is tuned by {' or '.join(known)}, not by {metric!r}")
-    data = pretrain.load_graph(module.KIND, asked.data)
+    data = pretrain.load_graph(module.KIND, asked.data, asked.options)
     closed = "embed" in vars(module)
     base = _configured(asked, full_name(module.KIND, data), _select(metric, closed))
     if not closed:

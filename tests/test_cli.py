@@ -389,7 +389,10 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("train popular toy.csv --split tmporal", "unknown split rule 'tmporal'; did you mean 'temporal'?"),
         ("train popular toy.csv --min-rating 3", "min_rating=3.0 needs a rating column"),
         ("train meow toy.csv", "toy.csv: is a file; a heterogeneous graph is a folder"),
-        ("train popular toy.csv --num-clusters 3", "popular trains on a log, for which the option num_clusters cannot be set"),
+        (
+            "train popular toy.csv --num-clusters 3",
+            "the option num_clusters is for attributed graphs and cannot be set for a log",
+        ),
         ("train popullar toy.csv", "unknown recipe 'popullar'; did you mean 'popular'?"),
         ("train ./mine.py toy.csv", "unknown recipe './mine.py'"),
         ("train popular toy.csv --protocol refti", "unknown protocol 'refti'; did you mean 'refit'?"),

@@ -272,7 +272,7 @@ def test_options_that_do_not_fit(unlabelled, tmp_path):
         graphcl.train("svd_kmeans", unlabelled, out=tmp_path / "a", options={"user_col": "u", "num_clusters": 3})
     with pytest.raises(ValueError, match="meow trains on a graph, for which num_clusters cannot be set"):
         graphcl.train("meow", planted(), out=tmp_path / "a", options={"num_clusters": 3})
-    with pytest.raises(ValueError, match="popular trains on a log, for which the option num_clusters cannot be set"):
+    with pytest.raises(ValueError, match="the option num_clusters is for attributed graphs and cannot be set for a log"):
         graphcl.train("popular", tmp_path / "log.csv", out=tmp_path / "a", options={"num_clusters": 3})
     with pytest.raises(ValueError, match="num_clusters must lie between 1 and the number of nodes, 48"):
         graphcl.train("svd_kmeans", unlabelled, out=tmp_path / "a", options={"num_clusters": 49})

@@ -304,6 +304,7 @@ def test_optuna_is_left_as_talkative_as_it_was(made, tmp_path, capfd):
         ("lightgcn", {"space": {"select": ["ndcg@10", "ndcg@20"]}}, "'select' is what trials are scored by"),
         ("lightgcn", {"epochs": 0}, "tuning needs an epoch or more"),
         ("lightgcn", {"patience": -1}, "setting 'patience' must be 0 or more"),
+        ("lightgcn", {"options": {"num_clusters": 3}}, "num_clusters is for attributed graphs and cannot be set for a log"),
     ],
 )
 def test_what_cannot_be_tuned_leaves_nothing_behind(made, tmp_path, recipe, more, told):
@@ -386,8 +387,10 @@ def test_labelled_nodes(tmp_path):
 
 def test_attributed_graphs_need_no_label(tmp_path):
     known = planted_attributed()
-    data = replace(known, labels=torch.full_like(known.labels, -1), splits={}, num_clusters=3)
-    tuned = tune.tune("svd_kmeans", data, trials=3, out=tmp_path / "study", space={"num_hops": [0, 1, 2], "dim": [3, 5]})
+    data = replace(known, labels=torch.full_like(known.labels, -1), splits={}, num_clusters=0)
+    tuned = tune.tune(
+        "svd_kmeans", data, trials=3, out=tmp_path / "study", space={"num_hops": [0, 1, 2], "dim": [3, 5]}, options={"num_clusters": 3}
+    )  # fmt: skip
     assert tuned.best["metric"] == "modularity"
     for _, row in tuned.trials.iterrows():
         config = svd_kmeans.Config(num_hops=row["num_hops"], dim=row["dim"])
@@ -411,6 +414,8 @@ def test_a_rule_for_histories():
         ("meow", {"metric": "loss"}, "meow is tuned by ma_f1 or mi_f1, not by 'loss'"),
         ("meow", {"protocol": "refit"}, "it is tuned under protocol valid, not 'refit'"),
         ("meow", {"options": {"rule": "random"}}, "trains on a graph, for which rule cannot be set"),
+        ("meow", {"options": {"num_clusters": 3}}, "trains on a graph, for which num_clusters cannot be set"),
+        ("sasrec", {"options": {"num_clusters": 3}}, "num_clusters"),
         ("pamc", {"metric": "acc"}, "pamc is tuned by modularity, not by 'acc'"),
         ("meow", {"metric": "ma_f1", "select": "mi_f1"}, "give the metric or the setting 'select', not both"),
     ],

@@ -94,16 +94,13 @@ def _shown_warnings() -> Iterator[None]:
 
 
 @app.command()
-@reads_log()
+@reads_log(graphs=True)
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")] = "xsimgcl",
     data: DataArg = "ml-100k",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON of settings; may be a run's config.json.")] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many.")] = None,
-    num_clusters: Annotated[
-        int | None, typer.Option(help="To look for in an attributed graph; by default as many as there are classes.")
-    ] = None,
     seed: int = 0,
     out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one under runs/.")] = None,
     device: Device = "auto",
@@ -126,8 +123,6 @@ def train(
     settings = assignments(changes, reserved=inspect.signature(runs.train).parameters, verb="train")
     if epochs is not None:
         settings["epochs"] = str(epochs)
-    if num_clusters is not None:
-        options["num_clusters"] = num_clusters
     if not as_json and data == "ml-100k":
         print(_citation(data), file=sys.stderr)
     with show.bars() as (observe, progress):

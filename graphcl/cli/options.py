@@ -22,15 +22,19 @@ RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
 MinRating = Annotated[float | None, typer.Option(help="Keep rows with at least this rating.")]
 KCore = Annotated[int | None, typer.Option(help="Keep users and items with at least this many partners, to a fixed point.")]
 Rule = Annotated[str | None, typer.Option("--split", help="random, temporal, global_time, leave_one_out or all.")]
+NumClusters = Annotated[
+    int | None, typer.Option(help="To look for in an attributed graph; by default as many as there are classes.")
+]
 SplitSeed = Annotated[int | None, typer.Option(help="Seed of the split; --seed never moves it.")]
 
 
-def reads_log(*, split: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def reads_log(*, split: bool = True, graphs: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A verb that reads a log: in place of its parameter ``options`` the command line has those of reading and, with ``split``, of
-    splitting, and the verb gets a dict of the ones that were given."""
+    splitting, with ``graphs`` also of attributed graphs, and the verb gets a dict of the ones that were given."""
     added: dict[str, Any] = {
         "format": Format, "user_col": UserCol, "item_col": ItemCol, "time_col": TimeCol, "rating_col": RatingCol,
         "min_rating": MinRating, "k_core": KCore, **({"split_rule": Rule, "split_seed": SplitSeed} if split else {}),
+        **({"num_clusters": NumClusters} if graphs else {}),
     }  # fmt: skip
 
     def expanded(verb: Callable[..., None]) -> Callable[..., None]:

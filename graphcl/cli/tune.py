@@ -21,7 +21,7 @@ from graphcl.cli.options import (
 )
 
 
-@reads_log()
+@reads_log(graphs=True)
 def tune(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")],
     data: DataArg,
