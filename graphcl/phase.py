@@ -97,6 +97,11 @@ def select_report(by: Scorer, plan: Plan, key: str, progress: Ranking | None = N
 def check(config: Any) -> None:
     """Raises ValueError for settings that cannot steer a phase."""
     check_selection(config.select)
+    check_loop(config)
+
+
+def check_loop(config: Any) -> None:
+    """Raises ValueError for settings that no loop over epochs can have."""
     for key, least in (("epochs", 0), ("evaluate_every", 1), ("patience", 0)):
         if getattr(config, key) < least:
             raise ValueError(f"setting {key!r} must be {least} or more, got {getattr(config, key)}")

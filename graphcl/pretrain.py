@@ -145,6 +145,10 @@ def train(
     key = preset or full_name(kind, made)
     chosen, sources = configure(module, {"preset": preset_of(module, key), "config": config or {}, "set": changes})
     closed = "embed" in vars(module)
+    if not closed:
+        phases.check_loop(chosen)
+        if published and not chosen.epochs:
+            raise ValueError("as-published takes the maximum over epochs, so epochs must be 1 or more")
     if not closed and chosen.select not in SELECTED_ON and not made.splits:
         told = f"scores a probe on validation nodes, but {made.name} has no splits; set select=loss (or last)"
         raise ValueError(f"select={chosen.select!r} {told}")

@@ -114,6 +114,7 @@ def _graph(asked: Asked) -> Task:
     closed = "embed" in vars(module)
     base = _configured(asked, full_name(module.KIND, data), _select(metric, closed))
     if not closed:
+        phases.check_loop(base)
         _check_epochs(base)
 
     def score(config: Any, observe: phases.Observer) -> Scored:

@@ -13,7 +13,7 @@ from graphcl import pretrain, runs
 from graphcl.data.fingerprint import of_graph
 from graphcl.data.nodes import NodeData
 from graphcl.hetero import HeteroGraph
-from graphcl.planted import planted
+from graphcl.planted import planted, planted_attributed
 from graphcl.pretrain import NodeRun
 from graphcl.recipes import heco, meow, svd_hops
 from graphcl.recipes.metapaths import incidence_svd
@@ -177,6 +177,21 @@ def test_what_is_refused(tmp_path):
     assert not (tmp_path / "a").exists()
     recommender = pretrain.train("svd_hops", planted(), out=tmp_path / "floor", dim=4)
     assert not isinstance(recommender, Run)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changed", "told"),
+    [
+        ("meow", {"evaluate_every": 0}, "setting 'evaluate_every' must be 1 or more, got 0"),
+        ("meow", {"epochs": -1}, "setting 'epochs' must be 0 or more, got -1"),
+        ("pamc", {"patience": -1}, "setting 'patience' must be 0 or more, got -1"),
+        ("pamc", {"epochs": 0, "protocol": "as-published"}, "takes the maximum over epochs, so epochs must be 1 or more"),
+    ],
+)
+def test_refused_settings_leave_no_directory(tmp_path, recipe, changed, told):
+    with pytest.raises(ValueError, match=told):
+        graphcl.train(recipe, planted() if recipe == "meow" else planted_attributed(), out=tmp_path / "run", **changed)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_graph_without_labels(tmp_path):

@@ -351,7 +351,7 @@ def list_protocols(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or speed, breakdown, scale, hetero.")],
+    name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or a program in benchmarks such as speed.")],
     as_json: Json = False,
 ) -> None:
     """Run a benchmark over its seeds; what has finished is kept and not run again."""

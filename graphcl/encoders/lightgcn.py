@@ -41,9 +41,10 @@ class LightGCN(nn.Module):
         self.embedding = nn.Parameter(initial_table(sizes, dim, init, rng))
 
     def forward(self, inputs: Graph, *, rng: torch.Generator | None = None, perturb: Perturb | None = None) -> Layers:
+        assert perturb is None or rng is not None
         h: Tensor = self.embedding if inputs.ids is None else self.embedding[inputs.ids]
         hops = [
-            Hop(inputs.op(number), self.unit, perturb, 0 if perturb is None or rng is None else draw_key(rng))
+            Hop(inputs.op(number), self.unit, perturb, 0 if rng is None or perturb is None else draw_key(rng))
             for number in range(self.num_layers)
         ]
         return propagated(h, hops)

@@ -79,10 +79,7 @@ class Clusters(Approximate):
     @torch.no_grad()
     def _nearest(self, call: Call, keys: Tensor, partition: Partition) -> Entries:
         count = min(self.probe, partition.count)
-        found = []
-        for _, logits in _proposals(call, keys, partition, self.tile_entries):
-            found.append(logits.topk(count, dim=1).indices)
-        near = torch.cat(found)
+        near = torch.cat([logits.topk(count, dim=1).indices for logits in _proposals(call, keys, partition, self.tile_entries)])
         return torch.arange(len(near), device=near.device).repeat_interleave(count), near.flatten()
 
 
@@ -122,7 +119,7 @@ class ClusterSampled(Approximate):
         weight = partition.weight(call.key_weights, call.query)
         each = None if call.key_weights is None else call.key_weights[partition.order].double().cumsum(0)
         drawn, offset = [], []
-        for _, logits in _proposals(call, keys, partition, self.tile_entries):
+        for logits in _proposals(call, keys, partition, self.tile_entries):
             chance = logits.log_softmax(1)
             clusters = torch.multinomial(chance.exp().cpu(), self.count, replacement=True, generator=self.rng).to(keys.device)
             u = torch.rand(clusters.shape, generator=self.rng, dtype=torch.float64).to(keys.device)
@@ -138,11 +135,10 @@ class ClusterSampled(Approximate):
 
 
 def _proposals(call: Call, keys: Tensor, partition: Partition, tile_entries: int):
-    """Blocks of anchors and their logits with all clusters [b, K]; of an empty one -inf."""
+    """Logits of blocks of anchors with all clusters [b, K]; of an empty one -inf."""
     weight = partition.weight(call.key_weights, call.query)
     some = weight > 0
     means = partition.sums(keys, call.key_weights, call.normalise) / torch.where(some, weight, 1.0)[:, None]
     bias = torch.where(some, weight.log(), -torch.inf)
-    for start in range(0, len(call.query), max(1, tile_entries // partition.count)):
-        rows = slice(start, start + max(1, tile_entries // partition.count))
-        yield rows, torch.addmm(bias, call.query[rows], means.T, alpha=1 / call.temperature)
+    for query in call.query.split(max(1, tile_entries // partition.count)):  # one empty block where there are no anchors
+        yield torch.addmm(bias, query, means.T, alpha=1 / call.temperature)

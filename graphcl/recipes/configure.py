@@ -86,12 +86,20 @@ def cast(key: str, value: Any, kind: Any) -> Any:
     elif kind is str:
         return str(value)
     elif kind is tuple:
-        found = json.loads(f"[{value}]") if isinstance(value, str) and not value.lstrip().startswith(("[", "(")) else value
-        found = json.loads(found.replace("(", "[").replace(")", "]")) if isinstance(found, str) else found
+        text = value.strip() if isinstance(value, str) else ""
+        inside = text.replace("(", "[").replace(")", "]") if text.startswith(("[", "(")) else f"[{text}]"
+        found = _parsed(key, inside, '["a", "b"] or 1,2') if isinstance(value, str) else value
         return tuple(found) if isinstance(found, (list, tuple)) else (found,)
     else:
-        return json.loads(value) if isinstance(value, str) else value
+        return _parsed(key, value, '{"a": 1}') if isinstance(value, str) else value
     raise ValueError(f"setting {key!r} must be {'a number' if kind is float else kind.__name__}, got {value!r}")
+
+
+def _parsed(key: str, text: str, example: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise ValueError(f"setting {key!r} must be JSON such as {example}, got {text!r}") from None
 
 
 def _number(value: Any) -> float | None:

@@ -11,23 +11,20 @@ where the release divides by 0. Singular vectors of singular value 0 are left ou
 
 from __future__ import annotations
 
-import inspect
-import logging
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.sparse.linalg import ArpackNoConvergence, svds
 from torch import Tensor
 
 from graphcl.interactions import Interactions
+from graphcl.ops.sparse import Sparse
+from graphcl.ops.svd import truncated_svd
 from graphcl.rank import history_rows
 from graphcl.recipes.products import times_dense, times_sparse_twice
 
 KIND = "general"
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,11 @@ class GraphFilters:
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator | None = None) -> GraphFilters:
     if config.alpha == 0:
-        factors = np.zeros((data.num_items, 0))
+        factors = torch.zeros(data.num_items, 0)
     else:
-        factors = right_singular_vectors(normalised(data.matrix), config.factors)
-    return GraphFilters(data.matrix, torch.from_numpy(np.ascontiguousarray(factors, dtype=np.float32)), config.alpha)
+        found = truncated_svd(Sparse.from_scipy(normalised(data.matrix)), min(config.factors, *data.matrix.shape))
+        factors = found.v[:, found.s > 1e-6 * found.s[0]].contiguous()
+    return GraphFilters(data.matrix, factors, config.alpha)
 
 
 def restore(config: Config, data: Interactions, state: dict[str, Tensor]) -> GraphFilters:
@@ -85,31 +83,3 @@ def normalised(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     rows = np.repeat(np.arange(matrix.shape[0]), by_user)
     data = 1 / np.sqrt(by_user[rows] * by_item[matrix.indices].astype(np.float64))  # degrees of 0 have no entries
     return sparse.csr_matrix((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
-
-
-def right_singular_vectors(matrix: sparse.csr_matrix, k: int) -> np.ndarray:
-    """The first k right singular vectors [I, k], largest first, float64; fewer at a lower rank. Deterministic."""
-    smaller = min(matrix.shape)
-    wide = matrix.astype(np.float64)
-    if smaller <= max(k + 1, 64):  # no room for an iterative solver
-        _, values, vectors = np.linalg.svd(wide.toarray(), full_matrices=False)
-    else:
-        start = np.random.default_rng(0).standard_normal(matrix.shape[0])  # propack: one per row; arpack: the smaller side
-        named = "rng" if "rng" in inspect.signature(svds).parameters else "random_state"  # before SciPy 1.15
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", RuntimeWarning)
-                _, values, vectors = svds(wide, k=k, solver="propack", v0=start, return_singular_vectors="vh", **{named: 0})
-        except (
-            np.linalg.LinAlgError,
-            RuntimeError,
-            RuntimeWarning,
-            ValueError,
-            ArpackNoConvergence,
-        ) as error:  # ValueError: SciPy 1.12
-            logger.warning("propack found no %d singular vectors (%s); arpack takes over", k, error)
-            _, values, vectors = svds(wide, k=k, solver="arpack", v0=start[:smaller], return_singular_vectors="vh")
-        order = np.argsort(-values)
-        values, vectors = values[order], vectors[order]
-    kept = values[:k] > 1e-6 * values.max(initial=1e-30)
-    return vectors[:k][kept].T

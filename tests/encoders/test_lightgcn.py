@@ -70,6 +70,12 @@ def test_each_layer_has_its_own_operator():
     assert not torch.equal(dense(graph.ops[0]), dense(graph.ops[1]))
 
 
+def test_noise_needs_a_generator():
+    """It drew the same noise in every layer and every call."""
+    with pytest.raises(AssertionError):
+        encoder(2)(tiny_graph(torch.float64), perturb=SignNoise(0.2))
+
+
 def test_the_perturbed_output_is_what_the_next_layer_propagates():
     model, graph = encoder(3), tiny_graph(torch.float64)
     layers = model(graph, rng=generator(4), perturb=SignNoise(0.2))

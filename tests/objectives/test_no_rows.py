@@ -4,9 +4,23 @@ import pytest
 import torch
 
 from graphcl.contracts import Pair, Table
-from graphcl.objectives import BSL, DCL, DHEL, AllKeys, BarlowTwins, ClusterMeans, InfoNCE, NTXent, WeightedInfoNCE
+from graphcl.objectives import (
+    BSL,
+    DCL,
+    DHEL,
+    AllKeys,
+    BarlowTwins,
+    ClusterMeans,
+    Clusters,
+    ClusterSampled,
+    ClusterState,
+    InfoNCE,
+    NTXent,
+    WeightedInfoNCE,
+)
 from tests.objectives.dense import table
 
+STATE = ClusterState({"node": 7}, given={"node": torch.arange(7) % 3})
 OBJECTIVES = {
     "infonce": InfoNCE(0.2),
     "infonce of all keys": InfoNCE(0.2, negatives=AllKeys()),
@@ -16,6 +30,8 @@ OBJECTIVES = {
     "bsl": BSL(0.2),
     "weighted": WeightedInfoNCE(0.2, "none"),
     "ntxent": NTXent(0.2),
+    "infonce of probed clusters": InfoNCE(0.2, negatives=Clusters(STATE, probe=1)),
+    "infonce of keys by cluster": InfoNCE(0.2, negatives=ClusterSampled(STATE, 2, rng=torch.Generator())),
     "cluster means": lambda pair: ClusterMeans(0.2)(pair, torch.arange(7)[:, None] % 3),
 }
 

@@ -155,14 +155,30 @@ def test_sketch_is_a_function_of_rng():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("rank", [299, 300])
+def test_all_or_all_but_one_of_the_triplets(rank):
+    matrix = random_matrix(320, 300)
+    found = truncated_svd(Sparse.from_scipy(matrix, dtype=torch.float64), rank)
+    np.testing.assert_allclose(found.s, np.linalg.svd(matrix, compute_uv=False)[:rank], atol=1e-10)
+
+
+def test_restarts_of_the_solver_have_one_seed():
+    """Of a matrix of rank 6 PROPACK starts anew from random vectors to find 10 triplets."""
+    draw = np.random.default_rng(3)
+    matrix = draw.standard_normal((400, 6)) @ draw.standard_normal((6, 300))
+    first, second = (truncated_svd(Sparse.from_scipy(matrix, dtype=torch.float64), 10) for _ in range(2))
+    assert torch.equal(first.u, second.u)
+    assert torch.equal(first.v, second.v)
+
+
 def sketched(op: Sparse, rank: int):
     return sketched_svd(op, rank, rng=generator())
 
 
 @pytest.mark.parametrize("decompose", [truncated_svd, sketched])
-@pytest.mark.parametrize("rank", [0, -1, 9, 20])
+@pytest.mark.parametrize("rank", [0, -1, 10, 20])
 def test_ranks_outside_the_matrix_are_refused(rank, decompose):
-    with pytest.raises(ValueError, match="between 1 and 8"):
+    with pytest.raises(ValueError, match="between 1 and 9"):
         decompose(Sparse.from_scipy(random_matrix(12, 9)), rank)
 
 

@@ -79,6 +79,9 @@ def test_text_becomes_the_type_of_the_field(key, value, kind, wanted):
         ("maybe", bool, "'n' must be bool, got 'maybe'"),
         ("c", Literal["a", "b"], "'n' must be one of a, b, got 'c'"),
         ("x", int | None, "'n' must be int, got 'x'"),
+        ("class", tuple, "'n' must be JSON such as .*, got '.class.'"),
+        ("(1, 2", tuple, "'n' must be JSON such as .*, got '.1, 2'"),
+        ("A:7", dict, "'n' must be JSON such as .*, got 'A:7'"),
     ],
 )
 def test_a_value_of_another_type_is_refused(value, kind, told):
