@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphcl.ops import row_norm, segment_sum
+from graphcl.ops.segment import pointers_of
 
 Metric = Literal["euclidean", "cosine"]
 _ENTRIES = 2**20  # distances held at a time: 4 MiB of float32, which stays in cache
@@ -104,7 +105,7 @@ def nearest_centroids(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 def _means(x: Tensor, nearest: Tensor, counts: Tensor, centroids: Tensor, metric: str) -> Tensor:
     """The next centroids; one that has no mean (no rows, or opposed ones under "cosine") stays."""
-    pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    pointers = pointers_of(counts)
     sums = segment_sum(x[nearest.argsort(stable=True)].double(), pointers)
     means = (_placed(sums, metric) if metric == "cosine" else sums / counts[:, None]).to(x.dtype)
     return torch.where(means.isfinite().all(1, keepdim=True), means, centroids)

@@ -111,7 +111,7 @@ class Run(rundir.Finished):
             found = np.arange(len(ids)) if users is None else rows_of(self.split.train.user_ids, ids, "user")
             names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
             seen = self._seen if exclude_seen else None
-        items, scores = top_k(self.scorer, rows, min(k, self.scorer.num_items) if k >= 1 else k, seen=seen, progress=progress)
+        items, scores = top_k(self.scorer, rows, min(k, self.scorer.num_items), seen=seen, progress=progress)
         return ranked_frame(names, self.split.train.item_ids.ids, items, scores)
 
     def similar(self, item: Any, k: int = 20) -> pd.DataFrame:
@@ -124,13 +124,11 @@ class Run(rundir.Finished):
         row = rows_of(self.split.train.item_ids, [item], "item")
         num_items, learned = self.split.train.num_items, self._restored[2]
         only = sparse.csr_matrix(([1.0], ([0], row)), shape=(1, num_items), dtype=np.float32)
+        by, asked = self.scorer, only
         if learned is not None:
             table = torch.nn.functional.normalize(learned.items, dim=1)
-            items, scores = top_k(
-                DotScorer(table, table), torch.from_numpy(row), min(k, num_items - 1), seen=_at(only, row, num_items)
-            )
-        else:
-            items, scores = top_k(self.scorer, only, min(k, num_items - 1), seen=only)
+            by, asked = DotScorer(table[row], table), torch.zeros(1, dtype=torch.int64)
+        items, scores = top_k(by, asked, min(k, num_items - 1), seen=only)
         return ranked_frame(np.asarray([item], dtype=object), self.split.train.item_ids.ids, items, scores).drop(columns="user")
 
     def embeddings(self) -> Embeddings:
@@ -238,8 +236,3 @@ def ranked_frame(users: np.ndarray, item_ids: np.ndarray, items: np.ndarray, sco
             "rank": np.tile(np.arange(1, k + 1), n)[kept],
         }
     )
-
-
-def _at(row: sparse.csr_matrix, place: np.ndarray, size: int) -> sparse.csr_matrix:
-    """The one-row pattern ``row`` as row ``place`` of a pattern with ``size`` rows."""
-    return sparse.csr_matrix((row.data, (np.repeat(place, row.nnz), row.indices)), shape=(size, row.shape[1]))

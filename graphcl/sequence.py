@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphcl.interactions import Interactions, Vocabulary
+from graphcl.ops.segment import pointers_of
 
 
 def in_order(log: Interactions) -> np.ndarray:
@@ -41,7 +42,7 @@ class Sequences:
         """Every user's rows by time; equal times, and rows without a time, in file order. Vocabularies stay as they are."""
         items = torch.from_numpy(log.items[in_order(log)].astype(np.int64))
         counts = torch.from_numpy(np.bincount(log.users, minlength=log.num_users))
-        return cls(items, _pointers(counts), log.user_ids, log.item_ids)
+        return cls(items, pointers_of(counts), log.user_ids, log.item_ids)
 
     @property
     def num_users(self) -> int:
@@ -63,7 +64,7 @@ class Sequences:
         """Of every user the first ``lengths[user]`` items."""
         owners = self.users
         kept = torch.arange(len(self.items), device=owners.device) - self.pointers[owners] < lengths[owners]
-        return replace(self, items=self.items[kept], pointers=_pointers(lengths))
+        return replace(self, items=self.items[kept], pointers=pointers_of(lengths))
 
     def histories(self, users: Tensor, max_length: int | None = None) -> tuple[Tensor, Tensor]:  # [B] -> [B, T], [B]
         """Items of these users and how many; of long histories the last ``max_length``."""
@@ -76,10 +77,6 @@ class Sequences:
 
 def _at_most(max_length: int | None, lengths: Tensor) -> Tensor:
     return lengths if max_length is None else lengths.clamp(max=max_length)
-
-
-def _pointers(counts: Tensor) -> Tensor:  # [U] -> [U + 1]
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,11 @@ from typing import Literal
 import numba
 import numpy as np
 import torch
+from scipy import sparse
 
 from graphcl.contracts import Batch
 from graphcl.interactions import Interactions, pattern
-from graphcl.ops.counter import column_bits, draw_key, halves, row_state
+from graphcl.ops.counter import below, draw_key, halves, row_state
 
 _AT_A_TIME = 2**20  # triples drawn together: an epoch of hundreds of millions is never held but for its order
 
@@ -26,18 +27,28 @@ def _draw(indptr, indices, entries, num_items, low, high, first, users, positive
         begin, end = indptr[user], indptr[user + 1]
         attempt = 0
         while True:
-            item = (np.uint64(column_bits(state, attempt)) * np.uint64(num_items)) >> np.uint64(32)
+            item = below(state, attempt, num_items)
             attempt += 1
             a, b = begin, end
             while a < b:
                 middle = (a + b) // 2
-                if np.uint64(indices[middle]) < item:
+                if indices[middle] < item:
                     a = middle + 1
                 else:
                     b = middle
-            if a == end or np.uint64(indices[a]) != item:
+            if a == end or indices[a] != item:
                 negatives[n] = item
                 break
+
+
+def check_drawable(matrix: sparse.csr_matrix, train: Interactions) -> None:
+    """Raises ValueError where there is no pair, or for a user who has every item and so no negative."""
+    if matrix.nnz == 0:
+        raise ValueError("there are no interactions to train on")
+    counts = np.diff(matrix.indptr)
+    if counts.max() >= train.num_items:
+        full = train.user_ids.ids[counts.argmax()]
+        raise ValueError(f"user {str(full)!r} has every one of the {train.num_items} items, so no negative can be drawn")
 
 
 class Triples:
@@ -57,12 +68,7 @@ class Triples:
         if balance not in ("interactions", "users"):
             raise ValueError(f"balance must be 'interactions' or 'users', got {balance!r}")
         matrix = pattern(train)
-        if matrix.nnz == 0:
-            raise ValueError("there are no interactions to train on")
-        counts = np.diff(matrix.indptr)
-        if counts.max() >= train.num_items:
-            full = train.user_ids.ids[counts.argmax()]
-            raise ValueError(f"user {str(full)!r} has every one of the {train.num_items} items, so no negative can be drawn")
+        check_drawable(matrix, train)
         self.indptr, self.indices = matrix.indptr.astype(np.int64), matrix.indices
         self.num_users, self.num_items = train.num_users, train.num_items
         self.batch_size, self.balance = batch_size, balance

@@ -17,7 +17,7 @@ class Unseen:
 
     def __init__(self, train: Sequences):
         self.num_items = train.num_items
-        users = torch.repeat_interleave(torch.arange(train.num_users, device=train.items.device), train.lengths)
+        users = train.users
         self._known = (users * self.num_items + train.items).unique()  # sorted
         counts = torch.bincount(self._known // self.num_items, minlength=train.num_users)
         full = (counts >= self.num_items).nonzero().flatten().tolist()

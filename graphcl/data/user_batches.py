@@ -9,14 +9,9 @@ import numpy as np
 import torch
 
 from graphcl.contracts import Batch
+from graphcl.data.sample import check_drawable
 from graphcl.interactions import Interactions
-from graphcl.ops.counter import column_bits, draw_key, halves, row_state
-
-
-@numba.njit(cache=True)
-def _below(state, attempt, bound):
-    """A whole number in [0, bound) from 32 random bits."""
-    return np.int64((np.uint64(column_bits(state, attempt)) * np.uint64(bound)) >> np.uint64(32))
+from graphcl.ops.counter import below, draw_key, halves, row_state
 
 
 @numba.njit(parallel=True, cache=True)
@@ -29,13 +24,13 @@ def _draw(indptr, indices, users, num_items, low, high, starts, positives, negat
         attempt = 0
         found = first
         for place in range(begin, end):  # Knuth's selection sampling: each set of this size is as likely as any other
-            if _below(state, attempt, end - place) < last - found:
+            if below(state, attempt, end - place) < last - found:
                 positives[found] = indices[place]
                 found += 1
             attempt += 1
         found = first
         while found < last:
-            item = _below(state, attempt, num_items)
+            item = below(state, attempt, num_items)
             attempt += 1
             place = begin + np.searchsorted(indices[begin:end], item)
             fresh = place == end or indices[place] != item
@@ -63,12 +58,8 @@ class UserBatches:
             if size < 1:
                 raise ValueError(f"{name} must be 1 or more, got {size}")
         matrix = train.matrix
-        if matrix.nnz == 0:
-            raise ValueError("there are no interactions to train on")
+        check_drawable(matrix, train)
         counts = np.diff(matrix.indptr).astype(np.int64)
-        if counts.max() >= train.num_items:
-            full = train.user_ids.ids[counts.argmax()]
-            raise ValueError(f"user {str(full)!r} has every one of the {train.num_items} items, so no negative can be drawn")
         self.indptr, self.indices = matrix.indptr.astype(np.int64), matrix.indices
         self.num_users, self.num_items = train.num_users, train.num_items
         self.batch_size, self.epoch_users = batch_size, epoch_users

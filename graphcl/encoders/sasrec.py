@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphcl.ops import causal_attention, dropout, gather_rows
+from graphcl.ops.segment import pointers_of
 from graphcl.streams import borrowed
 
 
@@ -82,7 +83,7 @@ class SASRec(nn.Module):
         draws = self.training and self.draws
         assert rng is not None or not draws, "dropout in training needs rng"
         real = (torch.arange(width, device=items.device) < lengths[:, None]).flatten().nonzero()[:, 0]  # [n]
-        pointers = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        pointers = pointers_of(lengths)
         with borrowed(rng) if draws and rng is not None else nullcontext():
             x = gather_rows(self.items, items.flatten()[real]) + gather_rows(self.positions, real % width)
             x = dropout(self.norm(x), self.dropout if self.training else 0.0)

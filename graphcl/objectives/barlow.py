@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from graphcl.contracts import Pair
-from graphcl.objectives.rows import positive_keys, row_weights
+from graphcl.objectives.rows import positive_keys, row_shares
 from graphcl.ops import unit_rows
 
 
@@ -37,10 +36,9 @@ class BarlowTwins:
             raise ValueError(f"eps must be above 0, got {self.eps}")
 
     def __call__(self, pair: Pair) -> Tensor:
-        keys, weights = positive_keys(pair, "BarlowTwins"), row_weights(pair)
+        keys, shares = positive_keys(pair, "BarlowTwins"), row_shares(pair)
         if len(keys) < 2:
             raise ValueError(f"BarlowTwins needs at least two rows, got {len(keys)}")
-        shares = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
         ours, theirs = (self._standard(x, shares) for x in (pair.query, keys))
         correlations = ours @ theirs.T
         own = correlations.diagonal()

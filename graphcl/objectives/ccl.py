@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.curve_sum import curve_sum
-from graphcl.objectives.rows import positive_keys, row_weights, same_ids, weighted_mean
+from graphcl.objectives.rows import positive_keys, row_shares, row_weights, same_ids, weighted_mean
 from graphcl.ops import unit_rows
 
 
@@ -53,7 +53,7 @@ class CCL:
         if self.among == "all":
             keys, own = unit_rows(pair.key.all()), (torch.arange(len(query), device=query.device), pair.positives)
         counts = len(keys) - torch.bincount(own[0], minlength=len(query))
-        shares = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny) / counts.clamp_min(1)
+        shares = row_shares(pair) / counts.clamp_min(1)
         return positive + self.weight * curve_sum(query, keys, shares, self._hinge, banned=own, tile_entries=self.tile_entries)
 
     def _hinge(self, cosines: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from graphcl.contracts import Pair, Part
 from graphcl.objectives.approximate import Gap, measured, watched
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
 from graphcl.objectives.partition import Partition
+from graphcl.objectives.rows import check_single, row_weights, weighted_mean
 
 
 class ClusterMeans(Part):
@@ -36,8 +37,7 @@ class ClusterMeans(Part):
         self.gaps = {}
 
     def forward(self, pair: Pair, assignments: Tensor) -> Tensor:
-        if pair.positives.layout == torch.sparse_csr:
-            raise ValueError("ClusterMeans needs one positive a query, got a sparse matrix of them")
+        check_single(pair, "ClusterMeans")
         keys = pair.key.all()
         if assignments.ndim != 2 or len(assignments) != len(keys):
             raise ValueError(f"assignments are the cluster ids [{len(keys)}, k] of the keys, got {tuple(assignments.shape)}")
@@ -53,8 +53,7 @@ class ClusterMeans(Part):
             self.gaps[pair.kind] = self._gap(pair, keys.detach(), assignments, lse.detach())
         counted = lse != -torch.inf
         losses = torch.where(counted, lse - (pair.query * keys[pair.positives]).sum(1) / self.temperature, 0.0)
-        weights = counted.to(losses.dtype) if pair.weights is None else counted * pair.weights.to(losses.dtype)
-        return (losses * weights).sum() / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+        return weighted_mean(losses, counted * row_weights(pair))
 
     @torch.no_grad()
     def _gap(self, pair: Pair, keys: Tensor, assignments: Tensor, lse: Tensor) -> Gap:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
 from graphcl.objectives.partition import Partition, through_unit
 from graphcl.ops import ClusterBlocks, add_rows, pair_scores, row_pointers, segment_log_sum_exp, segment_sum, unit_rows
+from graphcl.ops.segment import pointers_of
 
 Order = Literal[1, 2, "2t"]
 _FEW = 64  # anchors a cluster, up to which its keys are read once instead of gathered for a matrix product
@@ -146,7 +147,7 @@ def _few(query: Tensor, plan: _Plan) -> ClusterBlocks | None:
         return None
     pointers, banned = plan.partition.pointers, plan.banned
     return ClusterBlocks(
-        rows, torch.cat([counts.new_zeros(1), counts.cumsum(0)]), plan.partition.order,
+        rows, pointers_of(counts), plan.partition.order,
         torch.stack([pointers[found], pointers[found + 1]], 1),
         None if plan.weights is None else plan.weights.to(query.dtype).log(),
         None if banned is None else (banned[0], plan.partition.rank[banned[1]]),
@@ -258,7 +259,7 @@ def _reduced(
     (rows, clusters), weight, score = _gone(query, keys, partition, excluded, weights, normalise)
     flat, number, counts = _flat(rows, clusters, partition.count).unique(return_inverse=True, return_counts=True)
     order = number.argsort(stable=True)
-    pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    pointers = pointers_of(counts)
     gone, pulled = segment_sum(weight[order], pointers), segment_sum((weight * score)[order], pointers)
     anchors, clusters = flat // partition.count, flat % partition.count
     dots = pair_scores(query, sums, row_pointers(anchors, len(query)), clusters)

@@ -11,6 +11,7 @@ from torch import Tensor
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
 from graphcl.ops import pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
+from graphcl.ops.segment import row_pointers
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,6 @@ def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
     if exclude is not None:
         rows, cols = torch.cat([rows, segment_numbers(exclude.crow_indices())]), torch.cat([cols, exclude.col_indices()])
     flat = (rows * num_keys + cols).unique()
-    counts = torch.bincount(flat // num_keys, minlength=len(positives))
-    pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    pointers = row_pointers(flat // num_keys, len(positives))
     ones = torch.ones(len(flat), device=flat.device)
     return torch.sparse_csr_tensor(pointers, flat % num_keys, ones, size=(len(positives), num_keys), check_invariants=False)

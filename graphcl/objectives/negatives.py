@@ -8,19 +8,9 @@ import torch
 from torch import Tensor
 
 from graphcl.contracts import Keys
-from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
+from graphcl.objectives.log_sum_exp import log_sum_exp
+from graphcl.objectives.rows import places_of, same_ids
 from graphcl.ops import segment_numbers, unit_rows
-
-
-def places_of(rows: Tensor, cols: Tensor, columns: Tensor) -> Entries:
-    """The pairs (rows[e], p) for each entry e and each place p with ``columns[p] == cols[e]``; sorted by e."""
-    order = columns.argsort(stable=True)
-    ranked = columns[order]
-    lowest = torch.searchsorted(ranked, cols)
-    counts = torch.searchsorted(ranked, cols, right=True) - lowest
-    entry = torch.repeat_interleave(torch.arange(len(cols), device=cols.device), counts)
-    nth = torch.arange(len(entry), device=cols.device) - (counts.cumsum(0) - counts)[entry]
-    return rows[entry], order[lowest[entry] + nth]
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class InBatch:
         keys = unit_rows(keys) if normalise else keys
         left_out = []
         if not csr and len(columns.unique()) < len(columns):
-            rows, places = places_of(torch.arange(len(columns), device=columns.device), columns, columns)
+            rows, places = same_ids(columns)
             left_out.append((rows[rows != places], places[rows != places]))
         if exclude is not None:
             left_out.append(places_of(segment_numbers(exclude.crow_indices()), exclude.col_indices(), columns))

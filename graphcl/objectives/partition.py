@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from graphcl.ops import Sparse, add_rows, row_norm, unit_rows
+from graphcl.ops.segment import pointers_of
 
 _ROWS = 2**14  # keys that are read at a time
 
@@ -47,7 +48,7 @@ class Partition:
 
     @cached_property
     def pointers(self) -> Tensor:  # [K + 1] into ``order``
-        return torch.cat([self.sizes.new_zeros(1), self.sizes.cumsum(0)])
+        return pointers_of(self.sizes)
 
     @cached_property
     def rank(self) -> Tensor:  # [m] place of each key in ``order``

@@ -13,7 +13,9 @@ from torch import Tensor
 from graphcl.cluster import Clusters
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import log_sum_exp
+from graphcl.objectives.rows import check_single, row_shares
 from graphcl.ops import gather_rows, segment_sum, unit_rows
+from graphcl.ops.segment import pointers_of
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,11 @@ class ProtoNCE:
             raise ValueError(f"density must be one of distance, released, got {self.density!r}")
 
     def __call__(self, pair: Pair, clusterings: Sequence[Clusters]) -> Tensor:
-        if pair.positives.layout == torch.sparse_csr:
-            raise ValueError("ProtoNCE needs one positive a query, got a sparse matrix of them")
+        check_single(pair, "ProtoNCE")
         if not clusterings:
             raise ValueError("ProtoNCE needs at least one clustering of the keys, got none")
         query, points = pair.query, pair.key.all().detach()
-        shares = query.new_ones(len(query)) if pair.weights is None else pair.weights.to(query.dtype)
-        shares = shares / shares.sum().clamp_min(torch.finfo(query.dtype).tiny)
+        shares = row_shares(pair)
         losses = []
         for clusters in clusterings:
             rows, own = self._prototypes(points, clusters)
@@ -74,7 +74,7 @@ class ProtoNCE:
             raise ValueError(f"clusterings must be of the pair's keys, {tuple(points.shape)}, got {found}")
         kept, own, sizes = clusters.nearest.unique(return_inverse=True, return_counts=True)
         centroids = clusters.centroids[kept].to(points)
-        order, pointers = own.argsort(stable=True), torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        order, pointers = own.argsort(stable=True), pointers_of(sizes)
         if self.density == "distance":
             spread = (points - centroids[own]).norm(dim=1)
         else:

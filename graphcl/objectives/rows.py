@@ -9,16 +9,27 @@ from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import Entries
 
 
-def positive_keys(pair: Pair, name: str) -> Tensor:  # [n, d]
+def check_single(pair: Pair, name: str) -> None:
     """Raises ValueError, on behalf of the objective ``name``, for sparse positives."""
     if pair.positives.layout == torch.sparse_csr:
         raise ValueError(f"{name} needs one positive a query, got a sparse matrix of them")
+
+
+def positive_keys(pair: Pair, name: str) -> Tensor:  # [n, d]
+    """Raises ValueError as :func:`check_single`."""
+    check_single(pair, name)
     return pair.key.at(pair.positives)
 
 
 def row_weights(pair: Pair) -> Tensor:  # [n]
     """``pair.weights`` in the query's dtype; ones where there are none."""
     return pair.query.new_ones(len(pair.query)) if pair.weights is None else pair.weights.to(pair.query.dtype)
+
+
+def row_shares(pair: Pair) -> Tensor:  # [n]
+    """Row weights that sum to 1, or to 0 where nothing has a weight."""
+    weights = row_weights(pair)
+    return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:  # [n], [n] -> scalar
@@ -28,9 +39,15 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:  # [n], [n] -> sca
 
 def same_ids(ids: Tensor) -> Entries:
     """All (i, j) with ``ids[i] == ids[j]``, itself included, in order of i."""
-    _, group, sizes = ids.unique(return_inverse=True, return_counts=True)
-    members, starts = group.argsort(stable=True), sizes.cumsum(0) - sizes
-    counts = sizes[group]
-    rows = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), counts)
-    nth = torch.arange(len(rows), device=ids.device) - (counts.cumsum(0) - counts)[rows]
-    return rows, members[starts[group[rows]] + nth]
+    return places_of(torch.arange(len(ids), device=ids.device), ids, ids)
+
+
+def places_of(rows: Tensor, cols: Tensor, columns: Tensor) -> Entries:
+    """The pairs (rows[e], p) for each entry e and each place p with ``columns[p] == cols[e]``; sorted by e."""
+    order = columns.argsort(stable=True)
+    ranked = columns[order]
+    lowest = torch.searchsorted(ranked, cols)
+    counts = torch.searchsorted(ranked, cols, right=True) - lowest
+    entry = torch.repeat_interleave(torch.arange(len(cols), device=cols.device), counts)
+    nth = torch.arange(len(entry), device=cols.device) - (counts.cumsum(0) - counts)[entry]
+    return rows[entry], order[lowest[entry] + nth]

@@ -11,7 +11,7 @@ from torch import Tensor
 from graphcl.objectives.approximate import Approximate, Call
 from graphcl.objectives.cluster_sums import joined
 from graphcl.objectives.log_sum_exp import log_sum_exp
-from graphcl.objectives.negatives import places_of
+from graphcl.objectives.rows import places_of
 
 
 class Sampled(Approximate):

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from graphcl.contracts import Pair
 from graphcl.objectives.infonce import InfoNCE
 from graphcl.objectives.negatives import AllKeys
+from graphcl.objectives.rows import check_single, row_shares
 from graphcl.ops import Disagreement, Gate, drawn_linear, exp_columns, gather_rows, memory, unit_rows
 
 Weights = Literal["none", "cluster", "learned"]
@@ -81,13 +82,11 @@ class WeightedInfoNCE(nn.Module):
             raise ValueError(f"weights={self.weights!r} {told} assignments, the cluster ids [m, K] of the keys")
         if self.weights == "none":
             return InfoNCE(self.temperature, self.similarity, AllKeys(self.tile_entries))(pair)
-        if pair.positives.layout == torch.sparse_csr:
-            raise ValueError(f"weights={self.weights!r} needs one positive a query, got a sparse matrix of them")
+        check_single(pair, f"weights={self.weights!r}")
         query, keys = pair.query, pair.key.all()
         if self.similarity == "cosine":
             query, keys = unit_rows(query), unit_rows(keys)
-        shares = query.new_ones(len(query)) if pair.weights is None else pair.weights.to(query.dtype)
-        shares = shares / shares.sum().clamp_min(torch.finfo(query.dtype).tiny)
+        shares = row_shares(pair)
         settings = self.temperature, self.tile_entries, self.mode == "normalised", torch.is_grad_enabled()
         if assignments is None:
             denominator = _Denominator.apply(settings, shares, None, query, keys, *self._layer(query, keys))

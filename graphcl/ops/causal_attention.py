@@ -19,6 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from graphcl.ops.counter import column_bits, draw_key, halves, row_state
+from graphcl.ops.segment import pointers_of
 
 # A segment is one thread's, summed in a fixed order. Heads' width is no constant to the kernels: loops of one known at compile time
 # are unrolled before they can be vectorised, and take twice as long.
@@ -57,7 +58,7 @@ class _CausalAttention(Function):
     @staticmethod
     def forward(ctx, qkv, pointers, num_heads, share):
         qkv, lengths = qkv.contiguous(), pointers.diff()
-        pairs = torch.cat([lengths.new_zeros(1), (lengths * (lengths + 1) // 2).cumsum(0)])
+        pairs = pointers_of(lengths * (lengths + 1) // 2)
         weights, out = qkv.new_empty(num_heads, int(pairs[-1])), qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         ctx.rest = num_heads, share, draw_key(torch.default_generator) if share else 0
         ctx.save_for_backward(qkv, pointers, pairs, weights)

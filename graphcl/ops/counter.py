@@ -43,6 +43,12 @@ def column_bits(state, column):  # -> uint32
     return mix(np.uint32(state + np.uint32(np.uint32(column) * np.uint32(_GOLDEN))))
 
 
+@numba.njit(inline="always", cache=True)
+def below(state, column, limit):
+    """A whole number, uniform in 0 .. limit - 1, from 32 random bits."""
+    return np.int64((np.uint64(column_bits(state, column)) * np.uint64(limit)) >> np.uint64(32))
+
+
 def halves(key: int) -> tuple[np.uint32, np.uint32]:
     return np.uint32(key & _MASK), np.uint32(key >> 32)
 

@@ -10,8 +10,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphcl.ops.counter import column_bits, halves, row_state
+from graphcl.ops.counter import below, halves, row_state
 from graphcl.ops.operator import Mean, Operator, Product
+from graphcl.ops.segment import pointers_of
 from graphcl.ops.sparse import Sparse
 
 
@@ -36,15 +37,9 @@ def _sample(indptr, indices, low, high, out):  # type: ignore[no-untyped-def]
             _floyd(state, degree, out[row])
         else:
             for j in range(count):
-                out[row, j] = _below(state, j, degree)
+                out[row, j] = below(state, j, degree)
         for j in range(count):
             out[row, j] = indices[start + out[row, j]]
-
-
-@numba.njit(inline="always", cache=True)
-def _below(state, draw, limit):  # type: ignore[no-untyped-def]
-    """The draw's number, uniform in 0 .. limit - 1."""
-    return np.int64((np.uint64(column_bits(state, draw)) * np.uint64(limit)) >> np.uint64(32))
 
 
 @numba.njit(cache=True)
@@ -54,7 +49,7 @@ def _floyd(state, degree, out):  # type: ignore[no-untyped-def]
     count = len(out)
     for j in range(count):
         last = degree - count + j
-        place = _below(state, j, last + 1)
+        place = below(state, j, last + 1)
         for before in range(j):
             if out[before] == place:
                 place = last
@@ -78,7 +73,7 @@ def sampled_entries(op: Sparse, rows: Tensor, count: int, key: int) -> Entries:
     values = torch.repeat_interleave(op.left[rows] * degrees / kept.clamp_min(1), kept) * op.right[columns]
     if op.values is not None:
         values = values * op.values[chosen]
-    return torch.cat([kept.new_zeros(1), kept.cumsum(0)]), columns, values
+    return pointers_of(kept), columns, values
 
 
 def joined(parts: Sequence[Entries]) -> tuple[Operator, Tensor]:

@@ -52,7 +52,11 @@ def segment_numbers(pointers: Tensor) -> Tensor:
 
 def row_pointers(rows: Tensor, num_rows: int) -> Tensor:  # [E] in any order -> [num_rows + 1]
     """Where each row's entries begin and end once they stand in order of rows."""
-    counts = torch.bincount(rows, minlength=num_rows)
+    return pointers_of(torch.bincount(rows, minlength=num_rows))
+
+
+def pointers_of(counts: Tensor) -> Tensor:  # [n] -> [n + 1]
+    """Where segments of these sizes begin and end."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 

@@ -14,6 +14,7 @@ from torch.autograd import Function
 
 from graphcl.ops import kernels, memory
 from graphcl.ops.counter import halves
+from graphcl.ops.segment import pointers_of
 
 _CHUNKS_PER_THREAD = 16
 
@@ -161,7 +162,7 @@ class Sparse:
     def select(self, ids: Tensor) -> Sparse:
         """The rows ``ids`` as a matrix of their own."""
         counts = self.degrees()[ids]
-        rowptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        rowptr = pointers_of(counts)
         offsets = torch.repeat_interleave(self.rowptr[:-1][ids] - rowptr[:-1], counts)
         edges = offsets + torch.arange(len(offsets), device=offsets.device)
         return Sparse(

@@ -9,7 +9,6 @@ sees a difference. A batch's repeated rows are told by counts, which is the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -54,9 +53,9 @@ SPACE: dict[str, tuple | list] = {
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
     changes = {
-        "ed": partial(_drop, drop_edges, config.fraction),
-        "nd": partial(_drop, drop_nodes, config.fraction),
-        "rw": partial(_walk, config.fraction, config.num_layers),
+        "ed": lambda graph, rng: drop_edges(graph, config.fraction, rng),
+        "nd": lambda graph, rng: drop_nodes(graph, config.fraction, rng),
+        "rw": lambda graph, rng: random_walk(graph, config.fraction, config.num_layers, rng),
     }
     if config.drop not in changes:
         raise ValueError(f"drop must be one of {', '.join(changes)}, got {config.drop!r}")
@@ -68,11 +67,3 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
         rows="positives-repeated",
     )
     return Model(encoder, final, Ranking(config.decay, "input"), [contrast])
-
-
-def _drop(change, fraction, graph, rng):
-    return change(graph, fraction, rng)
-
-
-def _walk(fraction, num_layers, graph, rng):
-    return random_walk(graph, fraction, num_layers, rng)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphcl.ops import draw_key, uniform
-from graphcl.sequence import SequenceBatch, Sequences
+from graphcl.sequence import SequenceBatch, Sequences, padded
 from graphcl.views.two_sequences import Encode, Histories, Views, stacked
 
 
@@ -22,7 +22,7 @@ class SameTarget:
 
     def __init__(self, train: Sequences, max_length: int):
         self.max_length = max_length
-        owners = torch.repeat_interleave(torch.arange(train.num_users, device=train.items.device), train.lengths)
+        owners = train.users
         places = torch.arange(len(train.items), device=owners.device)
         places = places[places > train.pointers[owners]]  # something stands before them
         keys = train.items[places] * train.num_users + owners[places]
@@ -62,6 +62,4 @@ def before(data: Sequences, places: Tensor, max_length: int) -> Histories:
 def ending(data: Sequences, users: Tensor, stops: Tensor, max_length: int) -> Histories:
     """The last items of these users before these places."""
     lengths = (stops - data.pointers[users]).clamp_max(max_length)
-    column = torch.arange(int(lengths.max()) if len(lengths) else 0, device=stops.device)
-    source = ((stops - lengths)[:, None] + column).clamp_max(len(data.items) - 1)
-    return torch.where(column < lengths[:, None], data.items[source], data.num_items), lengths
+    return padded(data.items, stops, lengths, data.num_items), lengths
