@@ -191,16 +191,12 @@ def record(done: AnyRun) -> dict[str, Any]:
     log = done.path / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     curve = []
-    elapsed, last = 0.0, 0
     for line in lines:
-        # Runs that logged no elapsed time: the epochs between two lines are taken to be as long as the second.
-        elapsed = line.get("elapsed", elapsed + line["seconds"] * (line["epoch"] - last))
-        last = line["epoch"]
         held_out = line.get("valid") or line.get("test") or {}
         curve.append(
             {
                 "epoch": line["epoch"],
-                "seconds": elapsed,
+                "seconds": line["elapsed"],
                 "terms": line["terms"],
                 **{k: held_out[k] for k in (SEQUENCE_CURVES if "valid_masked" in line else CURVES) if k in held_out},
             }

@@ -92,7 +92,7 @@ class NodeRun(rundir.Finished):
         splits = {int(rate): LabelSplit(*(tensors[f"{part}_{rate}"] for part in LabelSplit._fields)) for rate in about["rates"]}
         found = probed(
             tensors["embedding"], tensors["labels"], splits, self.config["settings"], self.config["seed"],
-            clusters=tensors.get("clusters"), num_clusters=about.get("num_clusters"),
+            clusters=tensors.get("clusters"), num_clusters=about["num_clusters"],
         )  # fmt: skip
         maxima = self.result.get("best_epochs", {})
         return as_published(found, {key: self.result["metrics"]["test"][key] for key in maxima}) if maxima else found

@@ -20,7 +20,7 @@ def _smallest(key: int, count: int, take: int, device: torch.device) -> Tensor:
     return chosen
 
 
-def _check(fraction: float, name: str) -> None:
+def check_fraction(fraction: float, name: str) -> None:
     if not 0 <= fraction < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {fraction}")
 
@@ -35,14 +35,14 @@ def drop_edges(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
 
     Source: Wu et al., SIGIR 2021; wujcan/SGL-Torch@c563288.
     """
-    _check(fraction, "fraction")
+    check_fraction(fraction, "fraction")
     kept = part_of(1 - fraction, graph.num_pairs)
     return graph.with_pairs(_smallest(draw_key(rng), graph.num_pairs, kept, graph.device))
 
 
 def random_walk(graph: Graph, fraction: float, num_layers: int, rng: torch.Generator) -> Graph:
     """An independent edge drop for every layer (SGL-RW). ``adj`` stays whole, ``ops`` has one operator per layer."""
-    _check(fraction, "fraction")
+    check_fraction(fraction, "fraction")
     return replace(graph, ops=tuple(drop_edges(graph, fraction, rng).ops[0] for _ in range(num_layers)))
 
 
@@ -52,7 +52,7 @@ def dropout_edges(graph: Graph, p: float, num_layers: int, rng: torch.Generator)
 
     Source: HKUDS/LightGCL@5590453.
     """
-    _check(p, "p")
+    check_fraction(p, "p")
     op, adj = graph.ops[0], graph.adj
     if len(graph.ops) > 1 or not isinstance(op, Sparse) or op.values is not None:
         raise ValueError("dropout_edges needs a graph with one operator, a normalised pattern")

@@ -10,7 +10,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl.ops import Sparse, draw_key, uniform
-from graphcl.perturb.edges import part_of
+from graphcl.perturb.edges import check_fraction, part_of
 
 _Features = TypeVar("_Features", sparse.csr_matrix, Tensor)
 
@@ -33,7 +33,7 @@ def mask_edges(graph: sparse.csr_matrix, fraction: float, rng: torch.Generator) 
 
     Source: jianxiangyu/MEOW@6a072d7.
     """
-    _check(fraction)
+    check_fraction(fraction, "a masked fraction")
     pattern = graph.tocoo()
     off = pattern.row != pattern.col
     row, col = pattern.row[off], pattern.col[off]
@@ -48,7 +48,7 @@ def mask_features(features: _Features, fraction: float, rng: torch.Generator) ->
 
     Source: jianxiangyu/MEOW@6a072d7.
     """
-    _check(fraction)
+    check_fraction(fraction, "a masked fraction")
     if isinstance(features, Tensor):
         table = mask_features(sparse.csr_matrix(features.cpu().numpy()), fraction, rng)
         return torch.from_numpy(table.toarray()).to(features)
@@ -63,8 +63,3 @@ def _kept(count: int, fraction: float, rng: torch.Generator) -> np.ndarray:
     keep = np.ones(count, dtype=bool)
     keep[np.argsort(draws, kind="stable")[: part_of(fraction, count)]] = False
     return keep
-
-
-def _check(fraction: float) -> None:
-    if not 0 <= fraction < 1:
-        raise ValueError(f"a masked fraction must lie in [0, 1), got {fraction}")

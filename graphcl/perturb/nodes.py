@@ -6,7 +6,7 @@ import torch
 
 from graphcl.graph import Graph
 from graphcl.ops import draw_key, uniform
-from graphcl.perturb.edges import part_of
+from graphcl.perturb.edges import check_fraction, part_of
 
 
 def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
@@ -14,8 +14,7 @@ def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
 
     Source: Wu et al., SIGIR 2021; wujcan/SGL-Torch@c563288.
     """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
+    check_fraction(fraction, "fraction")
     gone = torch.zeros(graph.num_nodes, dtype=torch.bool, device=graph.device)
     for rows in graph.kinds.values():
         numbers = torch.arange(rows.start, rows.stop, device=gone.device)
