@@ -155,12 +155,13 @@ class Graph:
         """From a homogeneous PyG ``Data``. Directions merge; rows are renumbered by degree, ``order`` leads back.
 
         Raises:
-            ValueError: no ``edge_index``, or edges that carry weights, which a pattern would lose.
+            ValueError: no ``edge_index``, or edges that carry weights or features, which a pattern would lose.
         """
         if getattr(data, "edge_index", None) is None:
             raise ValueError("the PyG Data has no edge_index")
-        if getattr(data, "edge_weight", None) is not None:
-            raise ValueError("edge_weight would be lost: graphcl.Graph holds a pattern; delete it or use ops.Sparse")
+        for key in ("edge_weight", "edge_attr"):
+            if getattr(data, key, None) is not None:
+                raise ValueError(f"{key} would be lost: graphcl.Graph holds a pattern; delete it or use ops.Sparse")
         first, second = data.edge_index.cpu().numpy()
         num_nodes = int(data.num_nodes)
         degree = np.bincount(first, minlength=num_nodes) + np.bincount(second, minlength=num_nodes)

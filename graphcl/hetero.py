@@ -42,13 +42,13 @@ class HeteroGraph:
 
     Raises:
         ValueError: a relation between unknown types or of another shape than their counts, features of another number of rows, an
-            unknown target.
+            unknown target, a feature that is not finite.
     """
 
     counts: Mapping[str, int]  # nodes of each type
     relations: Mapping[tuple[str, str], sparse.csr_matrix]  # [n_a, n_b]
     target: str
-    x: Mapping[str, Features] = field(default_factory=dict)
+    x: Mapping[str, Features] = field(default_factory=dict)  # kept as float32
 
     def __post_init__(self) -> None:
         if self.target not in self.counts:
@@ -70,6 +70,7 @@ class HeteroGraph:
             pattern.data = np.ones(pattern.nnz, dtype=np.int32)
             patterns[a, b] = pattern
         object.__setattr__(self, "relations", patterns)
+        features = {}
         for name, table in self.x.items():
             if name not in self.counts:
                 raise ValueError(f"features of {name!r}, which is no type; types: {', '.join(self.counts)}")
@@ -77,6 +78,8 @@ class HeteroGraph:
                 raise ValueError(
                     f"features of {name} are of shape {tuple(table.shape)}, but there are {self.counts[name]} {name}"
                 )
+            features[name] = _finite(table, name)
+        object.__setattr__(self, "x", features)
 
     @classmethod
     def from_edges(
@@ -290,7 +293,18 @@ class HeteroGraph:
         return data
 
 
+def _finite(table: Features, name: str) -> Features:
+    """The features as float32."""
+    kept = table.float() if isinstance(table, Tensor) else table.astype(np.float32, copy=False)
+    values = kept if isinstance(kept, Tensor) else torch.from_numpy(kept.data)
+    if not bool(values.isfinite().all()):
+        told = int((~values.isfinite()).sum())
+        raise ValueError(f"features of {name} must be finite numbers; {told} are not")
+    return kept
+
+
 def _pattern(ends: np.ndarray, a: str, b: str, counts: Mapping[str, int]) -> sparse.csr_matrix:  # [2, E] -> [n_a, n_b]
+    ends = np.asarray(ends)
     if ends.ndim != 2 or len(ends) != 2 or ends.dtype.kind not in "iu":
         raise ValueError(f"relation {a}-{b}: edges are whole numbers [2, E], got {ends.dtype} of shape {ends.shape}")
     for name, ids in zip((a, b), ends, strict=True):

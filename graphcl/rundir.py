@@ -272,14 +272,17 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
             raise ValueError(f"there is no run to resume at {path}")
         return path
     if not resume:
-        raise ValueError(f"{path} holds a run already; resume it (--resume) or choose another --out")
+        raise ValueError(f"{path} holds a run already; resume it (--resume), delete it or choose another --out")
     old = read_json(path / "config.json")
     if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
         # How far an unfinished run goes may change: no epoch depends on how many follow.
-        old["settings"]["epochs"] = about["settings"].get("epochs")
+        wanted, trained = about["settings"].get("epochs"), logged_epochs(path)
+        if wanted is not None and wanted < trained:
+            raise ValueError(f"{path} has trained {trained} epochs, more than epochs={wanted}")
+        old["settings"]["epochs"] = wanted
     for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings", "files"):
         if key == "files" and (key not in old or key not in about):
-            continue  # it names none, or is of a time when they were not kept
+            continue  # it names none
         if old.get(key) != about[key]:
             if key == "fingerprint":
                 raise ValueError(
@@ -293,6 +296,13 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
                 raise ValueError(f"{path} has other settings ({told}); resume it with the same, or choose another --out")
             raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
     return path
+
+
+def logged_epochs(path: Path) -> int:
+    """The last epoch in the metrics of a run, 0 where there are none."""
+    log = path / "metrics.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return json.loads(lines[-1])["epoch"] if lines else 0
 
 
 def versions(device: str = "cpu") -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +19,7 @@ from graphcl import phase as phases
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.fingerprint import of_split
+from graphcl.data.nearest import nearest
 from graphcl.data.protocol import Plan
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
@@ -46,8 +49,12 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
         ValueError: bad data, options of what is split already or of graphs, an unknown protocol, or a split that is not the
             protocol's own.
     """
-    if "num_clusters" in options:
-        raise ValueError("the option num_clusters is for attributed graphs and cannot be set for a log")
+    known = list(inspect.signature(registry.load).parameters)[1:]
+    for key in options:
+        if key == "num_clusters":
+            raise ValueError("the option num_clusters is for attributed graphs and cannot be set for a log")
+        if key not in known:
+            raise ValueError(f"unknown option {key!r}{nearest(key, known)}; known: {', '.join(known)}")
     rule = protocols.find(protocol).rule
     for key in ("rule", "ratios", "cuts") if rule else ():
         if options.get(key) not in (None, rule):
@@ -61,8 +68,10 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
     elif isinstance(data, pd.DataFrame):
         reading = {k: options.pop(k) for k in list(options) if k.endswith("_col") or k in ("min_rating", "k_core")}
         found = split(read_interactions(data, **reading), **options)
-    else:
+    elif isinstance(data, (str, Path)):
         found = registry.load(data, **options)
+    else:
+        raise ValueError(f"a log is needed: a name, a path, a DataFrame, Interactions or a Split, got {type(data).__name__}")
     if rule:
         anew = split(concat(list(found.parts.values())), rule=rule, split_seed=found.split_seed)
         found = replace(anew, name=found.name, kind=found.kind, citation=found.citation)
@@ -101,6 +110,9 @@ def train(
         FloatingPointError: training diverged.
     """
     began = time.perf_counter()
+    if not isinstance(seed, Integral):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
+    seed = int(seed)
     module = find(recipe)
     if module.KIND == "sequential":
         return sequence_run.train(

@@ -399,6 +399,7 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("train popular toy.csv --device tpu", "--device must be auto, cpu or cuda, got 'tpu'"),
         ("train popular toy.csv --seed x", "Invalid value for '--seed'"),
         ("train popular toy.csv --sed 1", "No such option: --sed"),
+        ("data convert toy.csv --out toy.csv", "--out is the file that is read, toy.csv; write to another"),
         ("train lightgcn toy.csv --set dimm=8", "unknown setting 'dimm' of lightgcn; did you mean 'dim'?"),
         ("train lightgcn toy.csv --set dim=wide", "setting 'dim' must be int, got 'wide'"),
         ("train lightgcn toy.csv --set dim", "--set takes KEY=VALUE, got 'dim'"),

@@ -322,9 +322,28 @@ def test_to_pyg_and_back():
     assert len(back.relations) == 3
     for ends in made.relations:
         np.testing.assert_array_equal(back.relation(*ends).toarray(), made.relation(*ends).toarray())
-    np.testing.assert_array_equal(back.x["author"], x["author"].toarray())
+    np.testing.assert_array_equal(back.x["author"], x["author"].toarray().astype(np.float32))
     assert back.x["paper"] is not None
     assert "term" not in back.x
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.int64, torch.bool])
+def test_features_are_kept_as_float32(kind):
+    given = torch.arange(28).reshape(14, 2).to(kind)
+    kept = graph(x={"paper": given}).x["paper"]
+    assert kept.dtype == torch.float32
+    assert torch.equal(kept, given.float())
+    pattern = sparse.random(9, 3, 0.5, format="csr", random_state=0)
+    assert graph(x={"author": pattern}).x["author"].dtype == np.float32
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_features_must_be_finite(wrong):
+    table = torch.ones(14, 2)
+    table[3, 1] = wrong
+    for given in (table, sparse.csr_matrix(table.numpy())):
+        with pytest.raises(ValueError, match="features of paper must be finite numbers; 1 are not"):
+            graph(x={"paper": given})
 
 
 def hetero_data() -> HeteroData:

@@ -587,6 +587,26 @@ def test_a_finished_run_is_resumed_as_it_is(run, csv):
     assert {path: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
 
 
+def test_a_run_cannot_go_on_with_fewer_epochs_than_it_has_trained(csv, tmp_path):
+    def interrupt(kind, what):
+        if kind == "epoch" and what["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", observe=interrupt, **SMALL)
+    with pytest.raises(ValueError, match="has trained 3 epochs, more than epochs=2"):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **{**SMALL, "epochs": 2})
+    assert graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **SMALL).result["epochs"] == 4
+
+
+def test_what_is_no_log():
+    for wrong in (None, 3, [("u", "i")]):
+        with pytest.raises(ValueError, match=f"a log is needed: .*, got {type(wrong).__name__}"):
+            graphcl.train("popular", wrong)
+    with pytest.raises(ValueError, match=r"sequences need a whole log: .*, got Split"):
+        graphcl.train("popular_items", graphcl.split(graphcl.read_interactions(toy_frame())))
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -640,6 +660,8 @@ def test_an_unnamed_run_never_meets_an_older_one(csv, tmp_path, monkeypatch):
         ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"dimm": 3}, "unknown setting 'dimm' of lightgcn; did you mean 'dim'"),
         ({"protocol": "vaild"}, "unknown protocol 'vaild'; did you mean 'valid'"),
+        ({"options": {"user-col": "user"}}, "unknown option 'user-col'; did you mean 'user_col'"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
     ],
 )
 def test_refused_settings_leave_no_directory(csv, tmp_path, changed, told):

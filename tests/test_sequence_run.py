@@ -311,6 +311,40 @@ def test_histories_by_the_columns_of_training(tmp_path, capsys, monkeypatch):
     assert pd.read_csv("next.csv")["item"].tolist() == ["i03", "i04"]
 
 
+def test_a_fault_in_the_table_of_histories_is_told(tmp_path, monkeypatch, capsys):
+    """Without the time column, or without any names, a table may be read in which a time or an id is missing."""
+    monkeypatch.chdir(tmp_path)
+    frame().rename(columns={"user": "who", "item": "what", "time": "at"}).to_csv("log.csv", index=False)
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "graphcl",
+            "train",
+            "own_history",
+            "log.csv",
+            "--user-col",
+            "who",
+            "--item-col",
+            "what",
+            "--time-col",
+            "at",
+            "--no-floor",
+            "--out",
+            "run",
+        ],
+    )
+    with pytest.raises(SystemExit):
+        cli.main()
+    capsys.readouterr()
+    for row, told in (("v,i03,", "the time is missing"), ("v,,1", "the item id is empty")):
+        (tmp_path / "visits.csv").write_text(f"who,what,at\nv,i04,2\n{row}\n")
+        monkeypatch.setattr("sys.argv", ["graphcl", "recommend", "run", "--history", "visits.csv", "--out", "next.csv"])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code
+        assert f"visits.csv:3: {told}" in capsys.readouterr().err
+
+
 def test_refused_recommendations(run):
     with pytest.raises(ValueError, match="1 user is not in the log: 'nobody'; for people who are not in it, give their items"):
         run.recommend(users=["nobody"])

@@ -259,6 +259,7 @@ def _history(path: Path, trained: dict[str, str], given: dict[str, str]) -> Any:
     """By the columns that are given, and those of the log that the run was trained on as far as the table has them."""
     import pandas as pd
 
+    from graphcl.data.columns import MissingColumn
     from graphcl.data.read import read_interactions
     from graphcl.sequence import in_order
 
@@ -268,7 +269,7 @@ def _history(path: Path, trained: dict[str, str], given: dict[str, str]) -> Any:
         try:
             log = read_interactions(path, **{**remembered, **given})  # type: ignore[arg-type]
             break
-        except ValueError:
+        except MissingColumn:
             if not remembered:
                 raise
     log = log.take(in_order(log))

@@ -90,6 +90,8 @@ def convert(
     from graphcl.data.read import read_interactions
     from graphcl.data.write import write_interactions
 
+    if out.exists() and out.samefile(data):
+        raise ValueError(f"--out is the file that is read, {data}; write to another")
     log = read_interactions(data, **options)
     write_interactions(log, out)
     print(f"{len(log)} rows: {out}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from graphcl.data.columns import MissingColumn
 from graphcl.data.nearest import nearest
 from graphcl.data.sniff import TYPED, sniff
 from graphcl.data.source import read_text
@@ -34,7 +35,7 @@ def read_atomic(path: Path, needed: Sequence[str]) -> tuple[pd.DataFrame, dict[s
         types[name] = kind
     for name in needed:
         if name not in types:
-            raise ValueError(f"{path}:{first}: no column {name!r}{nearest(name, types)}; the columns are: {', '.join(types)}")
+            raise MissingColumn(f"{path}:{first}: no column {name!r}{nearest(name, types)}; the columns are: {', '.join(types)}")
     sniff(path, "inter", asked=True)  # lines of another length
     frame = pd.read_csv(
         io.BytesIO(text), sep="\t", header=0, names=list(types), dtype=str, quoting=csv.QUOTE_NONE, na_filter=False

@@ -81,12 +81,13 @@ class AttributedData:
         over the classes.
 
         Raises:
-            ValueError: no ``edge_index`` or ``x``, edges with weights (which a pattern would lose), labels or masks that do not fit.
+            ValueError: no ``edge_index`` or ``x``, edges with weights or features (which a pattern would lose), labels or masks that do not fit.
         """
         if getattr(data, "edge_index", None) is None or getattr(data, "x", None) is None:
             raise ValueError(f"{name}: a PyG Data with edge_index and x is needed")
-        if getattr(data, "edge_weight", None) is not None:
-            raise ValueError(f"{name}: edge_weight would be lost, for the graph is a pattern; delete it")
+        for key in ("edge_weight", "edge_attr"):
+            if getattr(data, key, None) is not None:
+                raise ValueError(f"{name}: {key} would be lost, for the graph is a pattern; delete it")
         first, second = data.edge_index.cpu().numpy()
         count = int(data.x.shape[0])
         x = data.x.detach().cpu().float()

@@ -10,6 +10,11 @@ import pandas as pd
 
 from graphcl.data.nearest import nearest
 
+
+class MissingColumn(ValueError):
+    """A table has not the column that is asked for."""
+
+
 Where = Callable[[int], str]  # row -> "ratings.csv:17", the place that an error names
 
 # Spelled without case, blanks and punctuation: userId, user_id and "User ID" are all "userid".
@@ -109,7 +114,7 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
         if asked is not None:
             if asked not in names:
                 hint = nearest(str(asked), map(str, names))
-                raise ValueError(f"{where}: no column {asked!r} for the {what}{hint}; the columns are: {listed}")
+                raise MissingColumn(f"{where}: no column {asked!r} for the {what}{hint}; the columns are: {listed}")
             chosen[what] = asked
             continue
         candidates = [name for name in names if role(str(name)) == what and name not in asked_for]
@@ -119,7 +124,7 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
         if candidates:
             chosen[what] = candidates[0]
         elif what in ("user", "item"):
-            raise ValueError(
+            raise MissingColumn(
                 f"{where}: no column is known to hold the {what}; name it with {what}_col= (--{what}-col). "
                 f"The columns are: {listed}"
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from graphcl.data.columns import MissingColumn
 from graphcl.data.filter import filter_rating
 from graphcl.data.filter import k_core as keep_k_core
 from graphcl.data.formats import Columns, read_frame, read_npz
@@ -95,6 +97,9 @@ def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> C
         with path.open("rb") as file:
             magic = file.read(4)
         format = {b"PAR1": "parquet", b"PK\x03\x04": "npz"}.get(magic)
+        if magic[:1] in (b"{", b"[") or (format == "npz" and not _holds_arrays(path)):
+            kind = "JSON" if format is None else "a zip archive"
+            raise ValueError(f"{path}: {kind}, which is not read; convert it to CSV (which may be gzipped) or Parquet")
     if format == "parquet":
         return read_parquet(path, given)
     if format == "npz":
@@ -107,8 +112,17 @@ def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> C
     return read_table(path, layout, given)
 
 
+def _holds_arrays(path: Path) -> bool:
+    """Whether a zip archive is one of NumPy's. A broken one is left to its reader."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return True
+
+
 def reject_names(path: Path, format: str, given: dict[str, Any]) -> None:
     """Raises: ValueError if columns are named for a format that has none."""
     for role, column in given.items():
         if column is not None:
-            raise ValueError(f"{path}: format {format} has no named columns, so {role}_col={column!r} cannot be found")
+            raise MissingColumn(f"{path}: format {format} has no named columns, so {role}_col={column!r} cannot be found")

@@ -150,6 +150,9 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
         return split_sequences(_filtered(source, options), **splitting)
     if isinstance(source, pd.DataFrame):
         return split_sequences(read_interactions(source, **options), **splitting)
+    if not isinstance(source, (str, Path)):
+        told = "the Interactions or graphcl.data.sequences.split_sequences(log)"
+        raise ValueError(f"sequences need a whole log: a name, a path, a DataFrame, {told}, got {type(source).__name__}")
     config = registry.configured(source, "sequential")
     if config is None:
         path = Path(source)

@@ -46,7 +46,8 @@ def byte_blocks(path: Path) -> Iterator[bytes]:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: the gzip file is corrupt ({error}); copy or download it again") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        why = error.strerror or "it must be a file that can be read twice, not a pipe"
+        raise ValueError(f"{path}: cannot be read ({why})") from None
     if empty:
         raise ValueError(f"{path}: the file is empty")
 

@@ -24,6 +24,7 @@ from graphcl.objectives.log_sum_exp import log_sum_exp
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters
 from graphcl.ops import Operator, Sparse, pair_scores, segment_log_sum_exp, segment_numbers, truncated_svd, unit_rows
+from graphcl.ops.segment import csr_tensor
 from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import whole
@@ -73,10 +74,7 @@ def inputs(config: NodeClustering, data: AttributedData, *, rng: torch.Generator
             "options=, --num-clusters on the command line"
         )
     near = influence(data.graph, config.hops, config.limit or None)
-    positives = torch.sparse_csr_tensor(
-        torch.from_numpy(near.indptr.astype(np.int64)), torch.from_numpy(near.indices.astype(np.int64)), torch.from_numpy(near.data),
-        size=near.shape, check_invariants=False,
-    )  # fmt: skip
+    positives = csr_tensor(near)
     if config.features == "smoothed":
         return Neighbourhoods(smoothed(data, config.rank, config.smooth), positives, data.num_clusters)
     x = data.x

@@ -29,6 +29,7 @@ from graphcl.objectives import InfoNCE
 from graphcl.objectives.negatives import AllKeys
 from graphcl.ops import Operator, Sparse, draw_key, uniform
 from graphcl.ops.neighbours import sampled_neighbours
+from graphcl.ops.segment import csr_tensor
 from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import sum_to_one, whole, widths
@@ -107,10 +108,7 @@ def inputs(config: Config, data: NodeData, *, rng: torch.Generator) -> Inputs:
         tuple(convolution(pattern) for pattern in booleans),
         {name: graph.relation(graph.target, name) for name in samples},
         samples,
-        torch.sparse_csr_tensor(
-            torch.from_numpy(chosen.indptr.astype(np.int64)), torch.from_numpy(chosen.indices.astype(np.int64)),
-            torch.ones(chosen.nnz), size=chosen.shape, check_invariants=False,
-        ),
+        csr_tensor(chosen.astype(np.float32)),
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 import datetime
 import gzip
 import io
+import os
 import time
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from scipy import sparse
 
 from graphcl.data import filter_rating, k_core, read_interactions, write_interactions
+from graphcl.data.columns import MissingColumn
 
 CSV = "userId,movieId,rating,timestamp\n7,10,4,100\n7,20,3.5,200\n9,10,1,300\n"
 TRIPLES = "7 10 4\n7 20 3\n9 10 1\n"
@@ -301,8 +304,35 @@ BAD = [
 def test_bad_files(tmp_path, text, options, said):
     with pytest.raises(ValueError, match=said) as error:
         read_interactions(put(tmp_path, text), **options)
-    assert type(error.value) is ValueError
+    assert type(error.value) in (ValueError, MissingColumn)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("log.json", '[{"user": 1, "item": 2}]', "JSON, which is not read; convert it to CSV"),
+        ("log.jsonl", '{"user": 1, "item": 2}\n', "JSON, which is not read; convert it to CSV"),
+        ("log.zip", b"", "a zip archive, which is not read; convert it to CSV"),
+    ],
+)
+def test_formats_that_are_not_read(tmp_path, name, text, told):
+    path = put(tmp_path, text, name)
+    if not text:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("log.csv", CSV)
+    with pytest.raises(ValueError, match=rf"{name}: {told}"):
+        read_interactions(path)
+
+
+def test_a_pipe(tmp_path):
+    """It was "cannot be read (None)"."""
+    there, back = os.pipe()
+    os.write(back, CSV.encode())
+    os.close(back)
+    with pytest.raises(ValueError, match="not a pipe"):
+        read_interactions(f"/dev/fd/{there}")
+    os.close(there)
 
 
 def test_absent_files(tmp_path):
