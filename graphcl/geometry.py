@@ -43,6 +43,14 @@ def of_nodes(
     return {key: value for key, value in found.items() if value == value}
 
 
+@torch.no_grad()
+def of_items(
+    items: Tensor,  # [I, d]
+) -> dict[str, float]:
+    """``uniformity_item`` (on such a sample) and ``effective_rank``, of a model whose users are what they had."""
+    return {"effective_rank": effective_rank(items)} | ({"uniformity_item": _even(items)} if len(items) > 1 else {})
+
+
 def tolerance(
     x: Tensor,  # [N, d]
     labels: Tensor,  # [N] int64, negative = not counted

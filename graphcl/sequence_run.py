@@ -16,8 +16,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from graphcl import geometry, rundir
 from graphcl import phase as phases
-from graphcl import rundir
 from graphcl.data.fingerprint import of_histories
 from graphcl.data.registry import full_name
 from graphcl.data.sequences import SequenceSplit, Source, load_sequences
@@ -132,6 +132,11 @@ class SequenceRun(rundir.Finished):
         if self.split.test is None:
             raise ValueError(f"protocol {self.config['protocol']!r} leaves no test part to evaluate on")
         return by_part("test", evaluated(self.scorer, self.split.test, self._settings, progress=progress))
+
+    def geometry(self) -> dict[str, float]:
+        """How item vectors lie (:func:`graphcl.geometry.of_items`); nothing for a recipe without them."""
+        vectors = item_vectors(self.scorer)
+        return {} if vectors is None else geometry.of_items(vectors)
 
     def _by_rows(self, histories: Sequences) -> _ByRows:
         return _ByRows(self.scorer, histories, vars(self._settings).get("max_length"))
@@ -255,6 +260,9 @@ def train(
             if part == "test":
                 frame = pd.DataFrame({"user": split.log.user_ids.ids[report.users], **report.per_user})
                 rundir.atomically(directory / "per_user.parquet", lambda path, frame=frame: frame.to_parquet(path, index=False))  # type: ignore[misc]
+    vectors = item_vectors(scorer)
+    if vectors is not None:
+        metrics["embedding"] = geometry.of_items(vectors)
     rundir.write_result(
         directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch or None,
         selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics,

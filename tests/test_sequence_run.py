@@ -47,9 +47,17 @@ def lines(run) -> list[dict]:
 
 def test_a_run_holds_every_part_twice(run):
     metrics = run.result["metrics"]
-    assert set(metrics) == {"test", "test_masked", "valid", "valid_masked"}
+    lie = metrics["embedding"]
+    assert set(metrics) == {"test", "test_masked", "valid", "valid_masked", "embedding"}
     wanted = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}
-    assert all(set(part) == wanted for part in metrics.values())
+    assert all(set(part) == wanted for part in metrics.values() if part is not lie)
+    table = torch.from_numpy(run.embeddings().items)
+    values = torch.linalg.svdvals(table.double())
+    shares = values / values.sum()
+    assert lie["effective_rank"] == pytest.approx(float((-shares * shares.log()).sum().exp()), rel=1e-6)
+    rows = torch.nn.functional.normalize(table.double(), dim=1)
+    apart = torch.pdist(rows).square()
+    assert lie["uniformity_item"] == pytest.approx(float((-2 * apart).exp().mean().log()), rel=1e-5)
     assert metrics["test"]["hr@5"] > 0.9  # a circle is easily learned
     again = runs.load(run.path)
     assert isinstance(again, SequenceRun)
@@ -226,7 +234,7 @@ def test_global_time_and_several_targets_a_user(tmp_path):
 def test_all_trains_on_every_row_for_the_epochs_given(tmp_path):
     made = trained(tmp_path / "a", protocol="all", epochs=3)
     assert len(made.split.train.items) == len(frame())
-    assert (made.result["metrics"], made.result["best_epoch"], made.result["selected_on"]) == ({}, 3, None)
+    assert (list(made.result["metrics"]), made.result["best_epoch"], made.result["selected_on"]) == (["embedding"], 3, None)
     assert made.recommend(users=["001"], k=1)["rank"].tolist() == [1]
     with pytest.raises(ValueError, match="leaves no test part"):
         made.evaluate()

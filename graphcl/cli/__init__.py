@@ -189,13 +189,13 @@ def _citation(name: str) -> str:
 def evaluate(run: RunDir, as_json: Json = False) -> None:
     """Rank the test part of a run again, or probe the embedding of a graph."""
     from graphcl import runs
-    from graphcl.run import Run
+    from graphcl.pretrain import NodeRun
 
     loaded = runs.load(run)
     with show.bars() as (_, progress):
         found = loaded.evaluate(progress=progress)
     metrics = found if isinstance(found, dict) else {"test": found.means}
-    if isinstance(loaded, Run) and (lie := loaded.geometry()):
+    if not isinstance(loaded, NodeRun) and (lie := loaded.geometry()):
         metrics["embedding"] = lie
     masked = metrics.get("test_masked", {})
     if as_json:
