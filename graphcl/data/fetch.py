@@ -42,7 +42,7 @@ def fetch(name: str, *, root: str | Path | None = None, progress: Progress | Non
             continue
         file = next((file for file in accepted if file.url or base_url), None)
         if file is None:
-            raise FileNotFoundError(absent(config, role))
+            raise FileNotFoundError(absent(config, role, target if root is not None else None))
         url = f"{base_url.rstrip('/')}/{file.name}" if base_url else file.url
         download(url, target / file.name, config, file, progress)
     return found[0] if len(found) == len(config.files) else target

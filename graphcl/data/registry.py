@@ -89,10 +89,12 @@ def locate(config: DatasetConfig) -> dict[str, Path]:
     return found
 
 
-def absent(config: DatasetConfig, role: str) -> str:
+def absent(config: DatasetConfig, role: str, folder: Path | None = None) -> str:
+    """What to do about a file that is not there; ``folder``: the only place that was looked at."""
     names = " or ".join(file.name for file in config.files[role])
     root = "$GRAPHCL_DATA" if not os.environ.get("GRAPHCL_DATA") else os.environ["GRAPHCL_DATA"]
-    ways = [f"put it into {root}/{config.full_name} or {cache_root() / config.group / config.name}"]
+    usual = f"{root}/{config.full_name} or {cache_root() / config.group / config.name}"
+    ways = [f"put it into {usual if folder is None else folder}"]
     if any(file.url for file in config.files[role]):
         ways.insert(0, f"run `graphcl data fetch {config.name}`")
     if config.hint:

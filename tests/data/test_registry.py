@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from graphcl.data import describe, find, list_datasets, load, registry
+from graphcl.data import describe, fetch, find, list_datasets, load, registry
 
 DATA = os.environ.get("GRAPHCL_DATA", "")
 
@@ -134,6 +134,8 @@ def test_the_cache_is_searched_second(toy, tmp_path):
         FileNotFoundError, match=r"general/toy: its test file \(test\.txt\) is not here; put it into .*general/toy"
     ):
         load("toy")
+    with pytest.raises(FileNotFoundError, match=r"is not here; put it into .*mine/general/toy$"):
+        fetch("toy", root=tmp_path / "mine")
 
 
 @pytest.mark.parametrize(
