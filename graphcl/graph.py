@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -159,9 +159,8 @@ class Graph:
         """
         if getattr(data, "edge_index", None) is None:
             raise ValueError("the PyG Data has no edge_index")
-        for key in ("edge_weight", "edge_attr"):
-            if getattr(data, key, None) is not None:
-                raise ValueError(f"{key} would be lost: graphcl.Graph holds a pattern; delete it or use ops.Sparse")
+        if lost := edge_values(data):
+            raise ValueError(f"{lost} would be lost: graphcl.Graph holds a pattern; delete it or use ops.Sparse")
         first, second = data.edge_index.cpu().numpy()
         num_nodes = int(data.num_nodes)
         degree = np.bincount(first, minlength=num_nodes) + np.bincount(second, minlength=num_nodes)
@@ -227,3 +226,8 @@ def _join_rows(first_indptr, first_indices, second_indptr, second_indices, out):
         for place in range(second_indptr[row], second_indptr[row + 1]):
             out[to] = second_indices[place]
             to += 1
+
+
+def edge_values(edges: Any) -> str | None:
+    """The attribute of PyG edges, weights or features, that a pattern would lose; None where there is none."""
+    return next((key for key in ("edge_weight", "edge_attr") if getattr(edges, key, None) is not None), None)

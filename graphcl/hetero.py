@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from graphcl.graph import edge_values
 from graphcl.ops import Operator, Product, Sparse, draw_key
 from graphcl.ops.commuting import last_sorted, num_entries, strongest
 
@@ -260,9 +261,8 @@ class HeteroGraph:
         for kind in chosen:
             if kind not in data.edge_types:
                 raise ValueError(f"no edge type {kind}; edge types: {', '.join(map(str, data.edge_types))}")
-            for key in ("edge_weight", "edge_attr"):
-                if data[kind].get(key) is not None:
-                    raise ValueError(f"{key} of {kind} would be lost: graphcl.HeteroGraph holds patterns; delete it first")
+            if lost := edge_values(data[kind]):
+                raise ValueError(f"{lost} of {kind} would be lost: graphcl.HeteroGraph holds patterns; delete it first")
             if data[kind].get("edge_index") is None:
                 raise ValueError(f"{kind} has no edge_index")
             a, _, b = kind

@@ -136,6 +136,7 @@ def train(
     began = time.perf_counter()
     module = find(recipe)
     kind, published = module.KIND, protocol == "as-published"
+    check_options(recipe, kind, protocol, options or {})
     made = load_graph(kind, data, options)
     for rate, split in made.splits.items():
         check_split(f"{made.name}, label rate {rate}", split, made.labels)

@@ -162,10 +162,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Raises ValueError for a file that is missing, cut off or not safetensors."""
+    with _opened(path) as (file, about):
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+            yield file, json.loads((file.metadata() or {}).get("about", "{}"))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is not a complete run: {path.name} is missing") from None
     except SafetensorError as error:
@@ -276,7 +281,7 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     old = read_json(path / "config.json")
     if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
         # How far an unfinished run goes may change: no epoch depends on how many follow.
-        wanted, trained = about["settings"].get("epochs"), logged_epochs(path)
+        wanted, trained = about["settings"].get("epochs"), trained_epochs(path)
         if wanted is not None and wanted < trained:
             raise ValueError(f"{path} has trained {trained} epochs, more than epochs={wanted}")
         old["settings"]["epochs"] = wanted
@@ -298,11 +303,13 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     return path
 
 
-def logged_epochs(path: Path) -> int:
-    """The last epoch in the metrics of a run, 0 where there are none."""
-    log = path / "metrics.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return json.loads(lines[-1])["epoch"] if lines else 0
+def trained_epochs(path: Path) -> int:
+    """The epoch that a run goes on from; its log of metrics may be a line ahead, or end in the middle of one."""
+    saved = path / "checkpoint.safetensors"
+    if not saved.exists():
+        return 0
+    with _opened(saved) as (_, about):
+        return about["progress"]["epoch"]
 
 
 def versions(device: str = "cpu") -> dict[str, Any]:

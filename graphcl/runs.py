@@ -120,7 +120,6 @@ def train(
             preset=preset, observe=observe, progress=progress, on_start=on_start, **changes,
         )  # fmt: skip
     if module.KIND in pretrain.PROTOCOLS:
-        pretrain.check_options(recipe, module.KIND, protocol, options or {})
         return pretrain.train(
             recipe, data, out=out, seed=seed, protocol=protocol, device=device, resume=resume, config=config, options=options,  # type: ignore[arg-type]
             preset=preset, observe=observe, on_start=on_start, **changes,

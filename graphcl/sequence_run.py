@@ -135,8 +135,7 @@ class SequenceRun(rundir.Finished):
 
     def geometry(self) -> dict[str, float]:
         """How item vectors lie (:func:`graphcl.geometry.of_items`); nothing for a recipe without them."""
-        vectors = item_vectors(self.scorer)
-        return {} if vectors is None else geometry.of_items(vectors)
+        return lie_of(self.scorer)
 
     def _by_rows(self, histories: Sequences) -> _ByRows:
         return _ByRows(self.scorer, histories, vars(self._settings).get("max_length"))
@@ -173,6 +172,11 @@ def item_vectors(scorer: Any) -> Tensor | None:  # [I, d]
     """What the model's ``item_vectors()`` gives, or None where it has no such method."""
     found = getattr(scorer, "item_vectors", None)
     return None if found is None else found().detach().float().cpu()
+
+
+def lie_of(scorer: Any) -> dict[str, float]:
+    vectors = item_vectors(scorer)
+    return {} if vectors is None else geometry.of_items(vectors)
 
 
 def load_split(data: Source, protocol: str, options: Mapping[str, Any]) -> SequenceSplit:
@@ -260,9 +264,8 @@ def train(
             if part == "test":
                 frame = pd.DataFrame({"user": split.log.user_ids.ids[report.users], **report.per_user})
                 rundir.atomically(directory / "per_user.parquet", lambda path, frame=frame: frame.to_parquet(path, index=False))  # type: ignore[misc]
-    vectors = item_vectors(scorer)
-    if vectors is not None:
-        metrics["embedding"] = geometry.of_items(vectors)
+    if lie := lie_of(scorer):
+        metrics["embedding"] = lie
     rundir.write_result(
         directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch or None,
         selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics,

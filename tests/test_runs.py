@@ -596,6 +596,8 @@ def test_a_run_cannot_go_on_with_fewer_epochs_than_it_has_trained(csv, tmp_path)
         graphcl.train("lightgcn", csv, out=tmp_path / "run", observe=interrupt, **SMALL)
     with pytest.raises(ValueError, match="has trained 3 epochs, more than epochs=2"):
         graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **{**SMALL, "epochs": 2})
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as log:
+        log.write('{"epoch": 4, "ter')  # as a power cut may leave it
     assert graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **SMALL).result["epochs"] == 4
 
 

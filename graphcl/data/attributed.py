@@ -17,7 +17,7 @@ from graphcl.data.arrays import read_archive
 from graphcl.data.nodes import UNKNOWN, LabelSplit, check_splits, numbered
 from graphcl.data.planetoid import name_in, read_planetoid
 from graphcl.data.source import write_atomically
-from graphcl.graph import Graph
+from graphcl.graph import Graph, edge_values
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -85,9 +85,8 @@ class AttributedData:
         """
         if getattr(data, "edge_index", None) is None or getattr(data, "x", None) is None:
             raise ValueError(f"{name}: a PyG Data with edge_index and x is needed")
-        for key in ("edge_weight", "edge_attr"):
-            if getattr(data, key, None) is not None:
-                raise ValueError(f"{name}: {key} would be lost, for the graph is a pattern; delete it")
+        if lost := edge_values(data):
+            raise ValueError(f"{name}: {lost} would be lost, for the graph is a pattern; delete it")
         first, second = data.edge_index.cpu().numpy()
         count = int(data.x.shape[0])
         x = data.x.detach().cpu().float()

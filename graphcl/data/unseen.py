@@ -17,8 +17,7 @@ class Unseen:
 
     def __init__(self, train: Sequences):
         self.num_items = train.num_items
-        users = train.users
-        self._known = (users * self.num_items + train.items).unique()  # sorted
+        self._known = (train.users * self.num_items + train.items).unique()  # sorted
         counts = torch.bincount(self._known // self.num_items, minlength=train.num_users)
         full = (counts >= self.num_items).nonzero().flatten().tolist()
         if full:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
+from graphcl.objectives.rows import weighted_mean
 from graphcl.ops import pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
 from graphcl.ops.segment import row_pointers
 
@@ -75,8 +76,7 @@ class InfoNCE:
             positive = self._clamped((query * (unit_rows(keys) if cosine else keys)).sum(1) / self.temperature)
         losses = torch.where(counted, lse - positive, 0.0)
         weights = counted.to(losses.dtype) if pair.weights is None else counted * pair.weights.to(losses.dtype)
-        total = (losses * weights).sum()
-        return total if self.reduction == "sum" else total / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+        return (losses * weights).sum() if self.reduction == "sum" else weighted_mean(losses, weights)
 
     def _clamped(self, similar: Tensor) -> Tensor:
         return similar if self.clamp is None else similar.clamp(-self.clamp, self.clamp)

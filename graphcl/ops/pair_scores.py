@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from graphcl.ops.segment import segment_numbers
 from graphcl.ops.sparse import Sparse
 
 
@@ -29,7 +30,7 @@ class _PairScores(Function):
                 out.numpy(),
             )
             return out
-        rows = torch.repeat_interleave(torch.arange(len(query), device=query.device), pointers.diff())
+        rows = segment_numbers(pointers)
         parts = zip(rows.split(2**20), columns.split(2**20), strict=True)
         return torch.cat([(query[r] * keys[c]).sum(1) for r, c in parts]) if len(rows) else query.new_empty(0)
 

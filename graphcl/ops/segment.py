@@ -7,13 +7,10 @@ whose order varies; else torch does. On CPU both add a segment's rows in their o
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 
@@ -61,16 +58,6 @@ def row_pointers(rows: Tensor, num_rows: int) -> Tensor:  # [E] in any order -> 
 def pointers_of(counts: Tensor) -> Tensor:  # [n] -> [n + 1]
     """Where segments of these sizes begin and end."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-
-
-def csr_tensor(matrix: sparse.csr_matrix) -> Tensor:
-    """A SciPy matrix as torch's sparse CSR, which objectives take for positives. torch says of each first one that CSR is in beta."""
-    pointers, columns = (torch.from_numpy(each.astype(np.int64)) for each in (matrix.indptr, matrix.indices))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            pointers, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=False
-        )
 
 
 @cache

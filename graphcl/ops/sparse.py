@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from functools import cached_property
 
@@ -301,3 +302,13 @@ class _Product(Function):
             return None, None, None, None, None
         back = op.T @ grad if ids is None else SparseRows(op, ids).adjoint(grad)
         return None, back, None, None, None
+
+
+def csr_tensor(matrix: sparse.csr_matrix) -> Tensor:
+    """A SciPy matrix as torch's sparse CSR, which objectives take for positives. torch says of each first one that CSR is in beta."""
+    pointers, columns = (torch.from_numpy(each.astype(np.int64)) for each in (matrix.indptr, matrix.indices))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            pointers, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=False
+        )

@@ -24,7 +24,7 @@ from graphcl.objectives.log_sum_exp import log_sum_exp
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters
 from graphcl.ops import Operator, Sparse, pair_scores, segment_log_sum_exp, segment_numbers, truncated_svd, unit_rows
-from graphcl.ops.segment import csr_tensor
+from graphcl.ops.sparse import csr_tensor
 from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import whole

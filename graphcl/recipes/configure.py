@@ -86,10 +86,11 @@ def cast(key: str, value: Any, kind: Any) -> Any:
     elif kind is str:
         return str(value)
     elif kind is tuple:
-        text = value.strip() if isinstance(value, str) else ""
-        inside = text.replace("(", "[").replace(")", "]") if text.startswith(("[", "(")) else f"[{text}]"
-        found = _parsed(key, inside, '["a", "b"] or 1,2') if isinstance(value, str) else value
-        return tuple(found) if isinstance(found, (list, tuple)) else (found,)
+        if isinstance(value, str):
+            text = value.strip()
+            text = text.replace("(", "[").replace(")", "]") if text.startswith(("[", "(")) else f"[{text}]"
+            value = _parsed(key, text, '["a", "b"] or 1,2')
+        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
     else:
         return _parsed(key, value, '{"a": 1}') if isinstance(value, str) else value
     raise ValueError(f"setting {key!r} must be {'a number' if kind is float else kind.__name__}, got {value!r}")

@@ -29,7 +29,7 @@ from graphcl.objectives import InfoNCE
 from graphcl.objectives.negatives import AllKeys
 from graphcl.ops import Operator, Sparse, draw_key, uniform
 from graphcl.ops.neighbours import sampled_neighbours
-from graphcl.ops.segment import csr_tensor
+from graphcl.ops.sparse import csr_tensor
 from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import sum_to_one, whole, widths

@@ -129,6 +129,5 @@ def _top(query: Tensor, unit: Tensor, own: Tensor, k: int, left_out: Tensor) -> 
 
 
 def _means(vectors: Tensor, train: Sequences) -> Tensor:  # [I, f] -> [U, f]
-    owners = train.users
-    sums = vectors.new_zeros(train.num_users, vectors.shape[1]).index_add_(0, owners, vectors[train.items])
+    sums = vectors.new_zeros(train.num_users, vectors.shape[1]).index_add_(0, train.users, vectors[train.items])
     return sums / train.lengths.clamp_min(1)[:, None]
