@@ -175,13 +175,15 @@ def negatives(result: dict[str, Any]) -> str:
             table(["keys", *names, "exact / clusters", "k-means"], rows),
         ]
     if result["step"]:
+        later = result.get("step_again")
+        again = f"; {later['threads']['torch']} threads, commit {later['commit']}, {later['date']}" if later else ""
         names = list(result["step"][0]["seconds"])
         rows = [
             [line["data"], *(amount(line["seconds"][name], "s") for name in names), f"{line['seconds']['exact'] / line['seconds']['clusters']:.3g}"]
             for line in result["step"]
         ]  # fmt: skip
         parts += [
-            "A whole training step of LightGCL (width 64, batch 4,096), sqrt(N) clusters.",
+            f"A whole training step of LightGCL (width 64, batch 4,096), sqrt(N) clusters{again}.",
             table(["data", *names, "exact / clusters"], rows),
         ]
     if result["pamc"]:

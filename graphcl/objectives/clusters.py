@@ -104,12 +104,15 @@ class ClusterSampled(Approximate):
         if partition.shares is not None:
             raise ValueError("a key is drawn from one cluster, so clusters must not share keys")
         drawn, offset = self._draw(call, call.key.all().detach(), partition)
-        ids, place = drawn.flatten().unique(return_inverse=True)
-        n = len(call.query)
-        pointers = torch.arange(n + 1, device=drawn.device) * self.count
-        logits = pair_scores(call.query, call.rows(ids), pointers, place) / call.temperature + offset.flatten()
-        mine = drawn + torch.arange(n, device=drawn.device)[:, None] * len(call.key)
-        out = torch.isin(mine.flatten(), call.numbers(call.known, call.banned))
+        flat, n = drawn.flatten(), len(call.query)
+        some = _marked(flat, len(call.key))  # a mark for every key instead of a sort of all draws
+        pointers = torch.arange(n + 1, device=flat.device) * self.count
+        logits = pair_scores(call.query, call.rows(some.nonzero().squeeze(1)), pointers, (some.cumsum(0) - 1)[flat])
+        logits = logits / call.temperature + offset.flatten()
+        left_out = call.numbers(call.known, call.banned)
+        near = _marked(left_out % len(call.key), len(call.key))[flat].nonzero().squeeze(1)
+        out = torch.zeros_like(flat, dtype=torch.bool)
+        out[near] = torch.isin(near // self.count * len(call.key) + flat[near], left_out)
         rest = segment_log_sum_exp(torch.where(out, -torch.inf, logits), pointers)
         return joined([rest, call.positive_lse()])
 
@@ -142,3 +145,9 @@ def _proposals(call: Call, keys: Tensor, partition: Partition, tile_entries: int
     bias = torch.where(some, weight.log(), -torch.inf)
     for query in call.query.split(max(1, tile_entries // partition.count)):  # one empty block where there are no anchors
         yield torch.addmm(bias, query, means.T, alpha=1 / call.temperature)
+
+
+def _marked(ids: Tensor, size: int) -> Tensor:  # [size] bool
+    marks = torch.zeros(size, dtype=torch.bool, device=ids.device)
+    marks[ids] = True
+    return marks
