@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import resource
 import runpy
 import subprocess
@@ -188,10 +187,8 @@ SEQUENCE_CURVES = ("hr@10", "ndcg@10")
 
 def record(done: AnyRun) -> dict[str, Any]:
     """A seed's result with its curve; ``seconds`` of a point is training so far."""
-    log = done.path / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     curve = []
-    for line in lines:
+    for line in rundir.log_lines(done.path):
         held_out = line.get("valid") or line.get("test") or {}
         curve.append(
             {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -338,7 +337,7 @@ def clusters_in(data: NodeGraph) -> int:
 
 def maxima(directory: Path) -> dict[str, tuple[float, int]]:
     """The highest value of each metric over all epochs, and its first epoch."""
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    lines = rundir.log_lines(directory)
     best = {}
     for metric in CLUSTER_METRICS:
         values = [line["test"][metric] for line in lines]

@@ -227,6 +227,12 @@ def append_line(path: Path, value: Any) -> None:
         os.fsync(file.fileno())  # a checkpoint that counts this line is written next
 
 
+def log_lines(directory: Path) -> list[dict[str, Any]]:
+    """What the run has logged, an entry for each epoch; nothing where it has no epochs."""
+    path = directory / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def keep_lines(path: Path, count: int) -> None:
     """Cuts a log of lines back to its first ``count``: a resumed run writes the rest again."""
     if path.exists():

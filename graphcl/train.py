@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,17 @@ class Epoch:
     terms: dict[str, float]  # mean over steps of each loss term
     seconds: float  # sampling and steps, without evaluation
     gaps: dict[str, dict[str, float]] = field(default_factory=dict)  # of approximate denominators, nats: mean and p95 by kind
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout, and then as it was."""
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)
 
 
 class PlainStep:

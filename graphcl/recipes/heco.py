@@ -35,6 +35,7 @@ from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import sum_to_one, whole, widths
 from graphcl.recipes.settings import Pretraining
 from graphcl.streams import borrowed
+from graphcl.train import evaluating
 
 KIND = "hetero"
 
@@ -188,9 +189,5 @@ class HeCo(nn.Module):
     @torch.no_grad()
     def embed(self, inputs: Inputs) -> Tensor:  # [N, d]
         """The meta-path view, before projection and without dropout."""
-        was = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self.by_metapath(inputs, self.features(self.target, inputs.x))
-        finally:
-            self.train(was)

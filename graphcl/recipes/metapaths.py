@@ -22,7 +22,7 @@ from graphcl.ops.neighbours import joined, restricted, sampled_entries
 from graphcl.perturb.metapath import convolution, mask_edges, mask_features
 from graphcl.recipes.settings import ClusterTraining, Pretraining
 from graphcl.streams import borrowed
-from graphcl.train import PlainStep
+from graphcl.train import PlainStep, evaluating
 from graphcl.views.metapath import MetaPathContexts
 
 Rows: TypeAlias = Operator | Tensor | None  # features of a type; None: it has a table
@@ -228,12 +228,8 @@ class CoarseFine(Part):
         """The fine embedding without dropout; of ``released`` the last training pass's."""
         if len(self.last):
             return self.last
-        was = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self.fine(inputs, self.tables(inputs))
-        finally:
-            self.train(was)
 
     def tables(self, inputs: MetaPaths) -> dict[str, Tensor]:
         return {name: self.features(name, x) for name, x in inputs.x.items()}

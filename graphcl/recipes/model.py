@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from graphcl.contracts import Batch, Encoder, Layers, Objective, Pair, Perturb, Readout, Terms, ViewGenerator
 from graphcl.graph import Graph
 from graphcl.ops import gather_rows
+from graphcl.train import evaluating
 
 Rows = Literal["positives", "positives-repeated", "all", "all-repeated"]
 Anchors = dict[str, tuple[Tensor, Tensor | None]]  # kind -> rows of the graph (each once), how often each counts
@@ -189,12 +190,8 @@ class Model(nn.Module):
     @torch.no_grad()
     def layers(self, inputs: Graph) -> Layers:
         """Every layer without noise or dropout."""
-        was = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self.encoder(inputs, rng=None, perturb=None)
-        finally:
-            self.train(was)
 
     def embed(self, inputs: Graph) -> Tensor:  # [N, d]
         """The embeddings that scores, recommendations and exports use, computed anew from the parameters."""

@@ -17,6 +17,7 @@ from graphcl.objectives import NTXent
 from graphcl.objectives.next_item import binary, calibrated_binary, full_softmax, sampled_softmax
 from graphcl.recipes.settings import SequenceTraining
 from graphcl.sequence import SequenceBatch, Sequences
+from graphcl.train import evaluating
 from graphcl.views.two_sequences import Encode, Views
 
 
@@ -126,9 +127,5 @@ class SequenceModel(nn.Module):
     @torch.no_grad()
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:  # [B, T], [B] -> [B, I]
         """Without dropout."""
-        was = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self.encoder.last(items, lengths) @ self.item_vectors().T
-        finally:
-            self.train(was)
