@@ -63,7 +63,7 @@ def main(root: Path) -> dict[str, Any]:
 
 
 def steps_again(root: Path) -> None:
-    """Measures the steps of LightGCL alone anew, minutes instead of an hour; the result says which commit these are of."""
+    """The steps of LightGCL alone, anew: ``python -m benchmarks.negatives again benchmarks``. The result says which commit they are of."""
     path = root / "results" / "negatives.json"
     result = rundir.read_json(path)
     result["step"] = [elsewhere("-m", "benchmarks.negatives", "step", data) for data in LIGHTGCL]

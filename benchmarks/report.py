@@ -176,7 +176,7 @@ def negatives(result: dict[str, Any]) -> str:
         ]
     if result["step"]:
         later = result.get("step_again")
-        again = f"; {later['threads']['torch']} threads, commit {later['commit']}, {later['date']}" if later else ""
+        again = f"; threads: {later['threads']['torch']}, commit {later['commit']}, {later['date']}" if later else ""
         names = list(result["step"][0]["seconds"])
         rows = [
             [line["data"], *(amount(line["seconds"][name], "s") for name in names), f"{line['seconds']['exact'] / line['seconds']['clusters']:.3g}"]
