@@ -62,7 +62,7 @@ def main(root: Path) -> dict[str, Any]:
     return stamped("negatives", **found, summary=summary(found))
 
 
-def steps_again(root: Path) -> None:
+def steps_again(root: Path) -> dict[str, Any]:
     """The steps of LightGCL alone, anew: ``python -m benchmarks.negatives again benchmarks``. The result says which commit they are of."""
     path = root / "results" / "negatives.json"
     result = rundir.read_json(path)
@@ -71,6 +71,7 @@ def steps_again(root: Path) -> None:
     now = stamped("negatives")
     result["step_again"] = {name: now[name] for name in ("commit", "date", "threads")}
     rundir.write_json(path, result)
+    return result["summary"]
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -371,9 +372,11 @@ def clustering_step(recipe: str, size: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     what, value = sys.argv[1:]
-    if what == "again":
-        steps_again(Path(value))
-        sys.exit()
-    made = {"time": lambda: timing(int(value)), "memory": lambda: memory(value), "step": lambda: lightgcl_step(value)}
+    made = {
+        "again": lambda: steps_again(Path(value)),
+        "time": lambda: timing(int(value)),
+        "memory": lambda: memory(value),
+        "step": lambda: lightgcl_step(value),
+    }
     made |= {recipe: lambda: clustering_step(what, int(value)) for recipe in ("pamc", "scgc")}
     print(json.dumps(made[what]()))
