@@ -108,12 +108,14 @@ def popular_part(made: Split, num_items: int) -> Split:
     return replace(made, train=train, valid=part(made.valid), test=part(made.test))
 
 
-def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> dict[str, Any]:
+def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None, extend: bool = False) -> dict[str, Any]:
     """A configuration in ``benchmarks/configs`` over its seeds. Finished seeds are kept, an unfinished one goes on; the result is
     written after every seed, with all that is needed to repeat it.
 
+    ``extend`` keeps the seeds of the written result too, where their runs are gone: each with the commit and the date it had.
+
     Raises:
-        ValueError: an unknown name, an incomplete configuration.
+        ValueError: an unknown name, an incomplete configuration; seeds to extend were measured with other settings.
     """
     programs = [known for known in PROGRAMS if (root / f"{known}.py").exists()]
     if name in programs:
@@ -133,22 +135,41 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None) -> d
 
         return peer.run(name, config, root=root)
     written = root / "results" / f"{name}.json"
-    before = rundir.read_json(written) if written.exists() else None
+    before = rundir.read_json(written) if written.exists() else {}
+    kept = seeds_of(before, config) if extend and before else {}
     settings, grid = settings_of(config, root / "runs" / name / "grid.json")
-    seeds: list[dict[str, Any]] = []
+    seeds, anew, result = [], not before, before
     for seed in config["seeds"]:
+        if seed in kept:
+            seeds.append(kept[seed])
+            continue
         out = root / "runs" / name / f"seed{seed}"
-        if not (out / "result.json").exists():
-            before = None
+        anew = anew or not (out / "result.json").exists()
         done = runs.train(
             config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
             resume=(out / "config.json").exists(), observe=observe, **settings,
         )  # fmt: skip
+        if kept and done.config["settings"] != before["settings"]:
+            raise ValueError(f"{out} has other settings than the seeds in {written}")
         seeds.append(record(done))
-        stamped = measured(done) if before is None else {key: before.get(key) for key in STAMP}
+        stamped = measured(done) if anew else {key: before.get(key) for key in STAMP}
         result = composed(name, config, seeds, settings=done.config["settings"], grid=grid, **stamped)
         rundir.write_json(written, result)
     return result
+
+
+def seeds_of(result: Mapping[str, Any], config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The seeds of a written result, if it is of what the configuration asks for, each with its own commit and date.
+
+    Raises:
+        ValueError: it is of something else.
+    """
+    asked = {**{key: config[key] for key in ("recipe", "data", "protocol")}, **config.get("settings", {})}
+    had = {**{key: result[key] for key in ("recipe", "data", "protocol")}, **result["settings"]}
+    if not asked.items() <= had.items():
+        other = ", ".join(f"{key} {had.get(key)!r}" for key in asked if had.get(key) != asked[key])
+        raise ValueError(f"the result of {result['name']} has other settings and can't be extended: {other}")
+    return {seed["seed"]: {"commit": result["commit"], "date": result["date"], **seed} for seed in result["seeds"]}
 
 
 def program(path: Path) -> Any:

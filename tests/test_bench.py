@@ -1,6 +1,7 @@
 """Benchmarks: the floor, configurations over seeds."""
 
 import json
+import shutil
 import sys
 
 import numba
@@ -151,6 +152,29 @@ def test_a_result_that_is_written_again_keeps_what_it_was_measured_with(csv, tmp
         json.dumps({"recipe": "popular", "data": str(csv), "protocol": "valid", "seeds": [0, 1]})
     )
     assert bench.run("toy", root=tmp_path)["commit"] == "now"
+
+
+def test_a_result_is_extended_by_seeds_where_its_runs_are_gone(csv, tmp_path, monkeypatch):
+    config = {"recipe": "lightgcn", "data": str(csv), "protocol": "valid", "seeds": [0, 1], "settings": SMALL}
+    configured(tmp_path, **config)
+    monkeypatch.setattr(bench, "commit", lambda: "then")
+    first = bench.run("toy", root=tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    assert bench.run("toy", root=tmp_path, extend=True) == first
+
+    monkeypatch.setattr(bench, "commit", lambda: "now")
+    (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "seeds": [0, 1, 2]}))
+    result = bench.run("toy", root=tmp_path, extend=True)
+    assert not (tmp_path / "runs" / "toy" / "seed0").exists()
+    assert result["seeds"][:2] == [{"commit": "then", "date": first["date"], **seed} for seed in first["seeds"]]
+    assert (result["commit"], [seed["seed"] for seed in result["seeds"]]) == ("now", [0, 1, 2])
+    assert result["summary"] == bench.summary(result["seeds"])
+    again = bench.run("toy", root=tmp_path, extend=True)  # seed 2, measured "now", is in the result by now
+    assert again == result
+
+    (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "settings": {**SMALL, "dim": 3}}))
+    with pytest.raises(ValueError, match=rf"the result of toy has other settings and can't be extended: dim {SMALL['dim']}"):
+        bench.run("toy", root=tmp_path, extend=True)
 
 
 def test_a_curve_is_over_seconds_of_training(csv, tmp_path):

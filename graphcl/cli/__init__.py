@@ -353,11 +353,12 @@ def list_protocols(as_json: Json = False) -> None:
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="A configuration in benchmarks/configs, or a program in benchmarks such as speed.")],
+    extend: Annotated[bool, typer.Option("--extend", help="Keep the seeds of the written result, whose runs are gone.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a benchmark over its seeds; what has finished is kept and not run again."""
     from graphcl import bench as benches
 
     with show.bars() as (observe, _):
-        result = benches.run(name, observe=observe)
+        result = benches.run(name, observe=observe, extend=extend)
     print(json.dumps(result) if as_json else json.dumps(result["summary"], indent=1))
