@@ -1,7 +1,7 @@
 """SGL: two graphs with edges, nodes or walks dropped, once an epoch, against all nodes.
 
 Paper: Wu et al., "Self-supervised Graph Learning for Recommendation", SIGIR 2021.
-Checked against: wujcan/SGL-Torch@c563288.
+Checked against: wujcan/SGL-Torch@c563288; ``readout`` and ``contrasted`` are those of HKUDS/SSLRec@7597c31.
 Departs: losses are averaged over the batch instead of summed; as BPR, contrast and decay share the reduction, only Adam's epsilon
 sees a difference. A batch's repeated rows are told by counts, which is the same sum over fewer rows.
 """
@@ -13,15 +13,16 @@ from typing import Literal
 
 import torch
 
+from graphcl.contracts import Readout
 from graphcl.encoders import LightGCN
-from graphcl.encoders.readout import mean
+from graphcl.encoders.readout import mean, total
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions
 from graphcl.objectives import InfoNCE
 from graphcl.perturb.edges import drop_edges, random_walk
 from graphcl.perturb.nodes import drop_nodes
 from graphcl.recipes.denominator import Denominator, strategy
-from graphcl.recipes.model import Contrast, Model
+from graphcl.recipes.model import Contrast, Model, Rows
 from graphcl.recipes.ranking import Ranking
 from graphcl.recipes.settings import Training, sizes
 from graphcl.views import TwoInputs
@@ -37,6 +38,8 @@ class Config(Training, Denominator):
     weight: float = 0.1  # lambda
     temperature: float = 0.2  # tau
     decay: float = 1e-4
+    readout: Literal["mean", "sum"] = "mean"  # of the layers; SSLRec sums them
+    contrasted: Literal["positives", "all"] = "positives"  # which items of a batch; SSLRec: those drawn as negatives too
 
 
 PRESETS: dict[str, dict] = {"general/amazon-book": {"weight": 0.5}}
@@ -57,13 +60,16 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
         "nd": lambda graph, rng: drop_nodes(graph, config.fraction, rng),
         "rw": lambda graph, rng: random_walk(graph, config.fraction, config.num_layers, rng),
     }
-    if config.drop not in changes:
-        raise ValueError(f"drop must be one of {', '.join(changes)}, got {config.drop!r}")
-    final = mean(first=0)
+    readouts: dict[str, Readout] = {"mean": mean(first=0), "sum": total(first=0)}
+    items: dict[str, Rows] = {"positives": "positives-repeated", "all": "all-repeated"}
+    for key, known in (("drop", changes), ("readout", readouts), ("contrasted", items)):
+        if getattr(config, key) not in known:
+            raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(config, key)!r}")
+    final = readouts[config.readout]
     contrast = Contrast(
         TwoInputs(changes[config.drop], final, every="epoch"),
         InfoNCE(config.temperature, negatives=strategy(config, bipartite(data), config.dim, rng)),
         config.weight,
-        rows="positives-repeated",
+        rows=items[config.contrasted],
     )
     return Model(encoder, final, Ranking(config.decay, "input"), [contrast])

@@ -34,10 +34,14 @@ def drawn(drop: str, rng) -> list[list[torch.Tensor]]:
     return views
 
 
-@pytest.mark.parametrize("drop", ["ed", "nd", "rw"])
-def test_loss_and_gradient(drop):
+@pytest.mark.parametrize(
+    ("drop", "more"), [("ed", {}), ("nd", {}), ("rw", {}), ("ed", {"readout": "sum"}), ("ed", {"contrasted": "all"})]
+)
+def test_loss_and_gradient(drop, more):
     """Repeated anchors count twice; the denominator is all users, or all items, of the second view."""
-    config = sgl.Config(dim=dense.WIDTH, num_layers=3, drop=drop, fraction=0.4, weight=0.7, temperature=0.25, decay=0.3)
+    config = sgl.Config(dim=dense.WIDTH, num_layers=3, drop=drop, fraction=0.4, weight=0.7, temperature=0.25, decay=0.3, **more)
+    items = dense.BATCH.positives.tolist() + (dense.BATCH.negatives.tolist() if "contrasted" in more else [])
+    scale = 4 if "readout" in more else 1
     model = sgl.build(config, dense.log(), rng=dense.generator(0))
     view = model.contrasts[0].views
     change = view.change
@@ -45,7 +49,7 @@ def test_loss_and_gradient(drop):
     view.start_epoch(dense.inputs(), 1, dense.generator(3))
 
     def expected(table, rng):
-        final = dense.average(dense.propagate(table, dense.normalised(dense.adjacency()), 3))
+        final = scale * dense.average(dense.propagate(table, dense.normalised(dense.adjacency()), 3))
         sides = []
         for ops in drawn(drop, dense.generator(3)):
             layers = [table]
@@ -53,7 +57,7 @@ def test_loss_and_gradient(drop):
                 layers.append(op @ layers[-1])
             sides.append(dense.average(layers))
         contrast = dense.nce(*sides, dense.BATCH.users.tolist(), range(dense.USERS), 0.25) + dense.nce(
-            *sides, dense.BATCH.positives.tolist(), range(dense.USERS, dense.NODES), 0.25
+            *sides, items, range(dense.USERS, dense.NODES), 0.25
         )
         return {"bpr": dense.bpr(final), "decay": 0.3 * dense.half_squares(table), "contrast": 0.7 * contrast}
 
@@ -68,6 +72,7 @@ def test_a_deleted_node_keeps_its_layer_zero():
     torch.testing.assert_close(model.readout(model.encoder(dense.exact(nothing))).detach(), table / 4, rtol=1e-12, atol=0)
 
 
-def test_refuses_another_drop():
-    with pytest.raises(ValueError, match="drop must be one of ed, nd, rw"):
-        sgl.build(sgl.Config(drop="edge"), dense.log(), rng=dense.generator(0))
+@pytest.mark.parametrize(("key", "known"), [("drop", "ed, nd, rw"), ("readout", "mean, sum"), ("contrasted", "positives, all")])
+def test_refuses_what_it_does_not_know(key, known):
+    with pytest.raises(ValueError, match=f"{key} must be one of {known}, got 'edge'"):
+        sgl.build(sgl.Config(**{key: "edge"}), dense.log(), rng=dense.generator(0))
