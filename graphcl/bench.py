@@ -165,10 +165,9 @@ def seeds_of(result: Mapping[str, Any], config: Mapping[str, Any]) -> dict[int, 
         ValueError: it is of something else.
     """
     asked = {**{key: config[key] for key in ("recipe", "data", "protocol")}, **config.get("settings", {})}
-    had = {**{key: result[key] for key in ("recipe", "data", "protocol")}, **result["settings"]}
-    if not asked.items() <= had.items():
-        other = ", ".join(f"{key} {had.get(key)!r}" for key in asked if had.get(key) != asked[key])
-        raise ValueError(f"the result of {result['name']} has other settings and can't be extended: {other}")
+    had = {**result, **result["settings"]}
+    if told := rundir.changes({key: had.get(key) for key in asked}, asked):
+        raise ValueError(f"the result of {result['name']} has other settings and can't be extended: {told}")
     return {seed["seed"]: {"commit": result["commit"], "date": result["date"], **seed} for seed in result["seeds"]}
 
 

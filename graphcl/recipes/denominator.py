@@ -13,6 +13,7 @@ from graphcl.contracts import Negatives
 from graphcl.graph import Graph
 from graphcl.objectives import AllKeys, Bank, Clusters, ClusterSampled, ClusterState, InBatch, Sampled
 from graphcl.objectives.cluster_sums import Order
+from graphcl.recipes.settings import check_known
 
 _log = logging.getLogger(__name__)
 
@@ -49,9 +50,7 @@ _READ: dict[str, tuple[str, ...]] = {
 
 def strategy(config: Denominator, graph: Graph, dim: int, rng: torch.Generator) -> Negatives:
     """A setting that these negatives do not read is logged as a warning. Raises ValueError for one outside its range."""
-    for name, known in (("negatives", Kind), ("clusters_by", By)):
-        if getattr(config, name) not in get_args(known):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(config, name)!r}")
+    check_known(config, negatives=get_args(Kind), clusters_by=get_args(By))
     changed = [field.name for field in fields(Denominator) if getattr(config, field.name) != field.default]
     unread = [name for name in changed if name != "negatives" and name not in _READ[config.negatives]]
     if unread:

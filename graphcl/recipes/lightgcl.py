@@ -27,7 +27,7 @@ from graphcl.perturb.edges import dropout_edges
 from graphcl.recipes.denominator import Denominator, strategy
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
-from graphcl.recipes.settings import Training, sizes
+from graphcl.recipes.settings import Training, check_known, sizes
 from graphcl.views import Relayed
 
 KIND = "general"
@@ -61,8 +61,7 @@ SPACE: dict[str, tuple | list] = {
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
-    if config.svd not in get_args(SVDKind):
-        raise ValueError(f"svd must be one of {', '.join(get_args(SVDKind))}, got {config.svd!r}")
+    check_known(config, svd=get_args(SVDKind))
     encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
     final = total(first=0)
     graph = bipartite(data)

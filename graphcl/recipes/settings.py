@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from graphcl.interactions import Interactions
 
@@ -74,3 +75,10 @@ class SequenceTraining:
 
 def sizes(data: Interactions) -> dict[str, int]:
     return {"user": data.num_users, "item": data.num_items}
+
+
+def check_known(config: Any, **known: Collection[str]) -> None:
+    """Raises ValueError for a setting that is none of those known."""
+    for name, options in known.items():
+        if getattr(config, name) not in options:
+            raise ValueError(f"{name} must be one of {', '.join(options)}, got {getattr(config, name)!r}")

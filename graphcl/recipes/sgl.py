@@ -24,7 +24,7 @@ from graphcl.perturb.nodes import drop_nodes
 from graphcl.recipes.denominator import Denominator, strategy
 from graphcl.recipes.model import Contrast, Model, Rows
 from graphcl.recipes.ranking import Ranking
-from graphcl.recipes.settings import Training, sizes
+from graphcl.recipes.settings import Training, check_known, sizes
 from graphcl.views import TwoInputs
 
 KIND = "general"
@@ -62,9 +62,7 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
     }
     readouts: dict[str, Readout] = {"mean": mean(first=0), "sum": total(first=0)}
     items: dict[str, Rows] = {"positives": "positives-repeated", "all": "all-repeated"}
-    for key, known in (("drop", changes), ("readout", readouts), ("contrasted", items)):
-        if getattr(config, key) not in known:
-            raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(config, key)!r}")
+    check_known(config, drop=changes, readout=readouts, contrasted=items)
     final = readouts[config.readout]
     contrast = Contrast(
         TwoInputs(changes[config.drop], final, every="epoch"),
