@@ -149,11 +149,14 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None, exte
             config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
             resume=(out / "config.json").exists(), observe=observe, **settings,
         )  # fmt: skip
-        if kept and done.config["settings"] != before["settings"]:
-            raise ValueError(f"{out} has other settings than the seeds in {written}")
+        about = {key: done.config[key] for key in ("settings", "fingerprint")}
+        for key, value in about.items():
+            if kept and before.get(key, value) != value:  # older results have no fingerprint
+                other = "other data" if key == "fingerprint" else "other settings"
+                raise ValueError(f"{out} has {other} than the seeds in {written}")
         seeds.append(record(done))
         stamped = measured(done) if anew else {key: before.get(key) for key in STAMP}
-        result = composed(name, config, seeds, settings=done.config["settings"], grid=grid, **stamped)
+        result = composed(name, config, seeds, **about, grid=grid, **stamped)
         rundir.write_json(written, result)
     return result
 

@@ -155,6 +155,7 @@ def test_a_result_that_is_written_again_keeps_what_it_was_measured_with(csv, tmp
 
 
 def test_a_result_is_extended_by_seeds_where_its_runs_are_gone(csv, tmp_path, monkeypatch):
+    csv = shutil.copy(csv, tmp_path / "toy.csv")
     config = {"recipe": "lightgcn", "data": str(csv), "protocol": "valid", "seeds": [0, 1], "settings": SMALL}
     configured(tmp_path, **config)
     monkeypatch.setattr(bench, "commit", lambda: "then")
@@ -171,6 +172,13 @@ def test_a_result_is_extended_by_seeds_where_its_runs_are_gone(csv, tmp_path, mo
     assert result["summary"] == bench.summary(result["seeds"])
     again = bench.run("toy", root=tmp_path, extend=True)  # seed 2, measured "now", is in the result by now
     assert again == result
+
+    whole = csv.read_text()
+    csv.write_text(whole + whole.splitlines()[1].replace("u", "anew", 1) + "\n")
+    (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "seeds": [0, 1, 2, 3]}))
+    with pytest.raises(ValueError, match=r"seed3 has other data than the seeds in .*toy\.json"):
+        bench.run("toy", root=tmp_path, extend=True)
+    csv.write_text(whole)
 
     (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "settings": {**SMALL, "dim": 3}}))
     with pytest.raises(ValueError, match=rf"the result of toy has other settings and can't be extended: dim {SMALL['dim']}"):
