@@ -149,6 +149,8 @@ def train(
     began = time.perf_counter()
     closed = "restore" in vars(module)
     if closed:
+        if protocols.find(protocol).refits_on:  # there is no epoch to choose first
+            plan = protocols.refit_plan(made)
         scorer = module.build(chosen, plan.train, rng=Streams(seed)["init"])
     else:
         phases.check(chosen)

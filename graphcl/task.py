@@ -17,6 +17,7 @@ from graphcl.metrics import parse
 from graphcl.phase import Phase
 from graphcl.probe import k_means, modularity
 from graphcl.recipes.configure import configure, preset_of
+from graphcl.recipes.parts import scorer_of
 from graphcl.sequence_rank import evaluate_next
 from graphcl.streams import Streams
 
@@ -71,7 +72,11 @@ def _general(asked: Asked) -> Task:
             scorer = module.build(config, plan.train, rng=Streams(seed)["init"])
             return phases.select_report(scorer, plan, metric).means[metric], None
         phase = phases.start(module, config, plan, seed, asked.device)
-        return _best(phases.run(phase, plan, config, None, epochs=config.epochs, observe=observe))
+        score, epoch = _best(phases.run(phase, plan, config, None, epochs=config.epochs, observe=observe))
+        if "scorer" in vars(module):  # the epoch is the embeddings' best, as in a run; the trial is scored by what ranks
+            scorer = scorer_of(module, config, plan.train, phases.scorer(phase.model, phase.inputs))
+            score = phases.select_report(scorer, plan, metric).means[metric]
+        return score, epoch
 
     return Task(made.name, of_split(made), base, metric, score, lambda line: line.get("valid", {}).get(metric))
 

@@ -18,10 +18,14 @@ from safetensors.torch import load_file
 
 import graphcl
 from graphcl import rundir, runs
+from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.fingerprint import of_split
 from graphcl.interactions import concat
+from graphcl.rank import evaluate
 from graphcl.recipes import ease, lightgcn
+from graphcl.recipes.configure import find
+from graphcl.streams import Streams
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
 
 SMALL = {"dim": 8, "batch_size": 64, "learning_rate": 0.02, "epochs": 4, "evaluate_every": 1}
@@ -481,6 +485,24 @@ def test_a_split_without_the_needed_part(tmp_path):
 
 
 # --- the same again ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["itemknn", "ease", "gfcf"])
+def test_a_closed_form_is_refitted_on_validation_too(csv, tmp_path, recipe):
+    """It was fitted on train alone, and scored train and validation once it was loaded."""
+    settings = {"factors": 5} if recipe == "gfcf" else {}
+    run = graphcl.train(recipe, csv, out=tmp_path / "run", protocol="refit", **settings)
+    full = protocols.joined(run.split, ("train", "valid"))
+    module = find(recipe)
+    built = module.build(module.Config(**settings), full, rng=Streams(0)["init"])
+    users = torch.arange(full.num_users)
+    torch.testing.assert_close(graphcl.load(run.path).scorer.score(users), built.score(users), rtol=1e-5, atol=1e-6)
+    means = evaluate(
+        built, run.split.test.matrix, mask=[full.matrix], train=full.matrix, ks=(10, 20, 40), metrics=("recall", "ndcg")
+    ).means
+    assert {key: run.result["metrics"]["test"][key] for key in means} == pytest.approx(means)
+    assert run.evaluate().means == run.result["metrics"]["test"]
+    assert "valid" not in run.result["metrics"]  # it was fitted on it
 
 
 @pytest.mark.parametrize("recipe", ["lightgcn", "sgl"])

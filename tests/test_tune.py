@@ -61,6 +61,30 @@ def test_the_best_trial_is_the_argmax_of_settings_trained_one_by_one(made, tmp_p
     assert pd.read_csv(tmp_path / "study" / "trials.csv")["score"].tolist() == scores
 
 
+def test_a_trial_is_scored_by_what_ranks(made, tmp_path):
+    """A trial was scored by the embeddings alone, which know nothing of the weight of what stands beside them."""
+    fixed = {
+        **SMALL,
+        "learning_rate": 0.02,
+        "num_layers": 2,
+        "eps": 0.1,
+        "weight": 0.1,
+        "temperature": 0.2,
+        "decay": 0.0,
+        "factors": 3,
+    }
+    space = {"beside_weight": [0.1, 10.0]}
+    tuned = tune.tune("xsimgcf", made, trials=4, out=tmp_path / "study", space=space, **fixed)
+    scores = {}
+    for weight in space["beside_weight"]:
+        run = graphcl.train("xsimgcf", made, out=tmp_path / str(weight), beside_weight=weight, **fixed)
+        scores[weight] = run.result["metrics"]["valid"]["ndcg@20"], run.result["best_epoch"]
+    assert scores[0.1] != scores[10.0]
+    assert {row["beside_weight"] for _, row in tuned.trials.iterrows()} == set(scores)
+    for _, row in tuned.trials.iterrows():
+        assert (row["score"], row["best_epoch"]) == scores[row["beside_weight"]]
+
+
 def test_a_closed_form_is_searched_too(made, tmp_path):
     tuned = tune.tune("itemknn", made, trials=6, out=tmp_path, metric="hr@7", space={"neighbours": [1, 5, 30]}, shrink=2)
     plan = protocols.plan(made)

@@ -19,7 +19,8 @@ Settings of a recipe stand in ``graphcl_settings``, or beside RecBole's own keys
 RecBole 1.2.1 needs older packages than graphcl: install both with ``constraints-recbole.txt``.
 
 Departs: RecBole's loader draws batches and negatives and its optimiser moves, so the recipe's own step and sampler are not used; a
-recipe that brings either (``lightgcl_paper``) is refused. Presets are not applied. RecBole's checkpoints hold no state of
+recipe that brings either (``lightgcl_paper``) is refused. A recipe with a scorer of its own (``xsimgcf``) ranks by it in every
+evaluation, so it chooses the epoch too, which in graphcl the embeddings do. Presets are not applied. RecBole's checkpoints hold no state of
 graphcl's generators, so training resumed from one draws other noise. RecBole keeps the last of equally good epochs, graphcl the first.
 """
 
@@ -43,13 +44,13 @@ import torch
 from torch import Tensor, nn
 
 from graphcl import phase as phases
-from graphcl.contracts import Batch, Part
+from graphcl.contracts import Batch, Part, Scorer
 from graphcl.data.split import Split, order_by_degree
 from graphcl.integrations.recbole_names import EVALUATION, TRAINER_KEYS, metrics_of, settings_for
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.rank import DotScorer
 from graphcl.recipes.configure import configure, find
-from graphcl.recipes.parts import inputs_of
+from graphcl.recipes.parts import inputs_of, scorer_of
 from graphcl.run import Embeddings
 from graphcl.streams import Streams
 
@@ -167,17 +168,20 @@ class _Wrapped(GeneralRecommender, metaclass=_Named):
     def scorer(self) -> Any:
         raise NotImplementedError
 
+    @property
+    def learned(self) -> DotScorer | None:
+        return None
+
     def embeddings(self) -> Embeddings:
         """What the model knows of each user and item, by the tokens of the atomic files.
 
         Raises:
             ValueError: a recipe without embeddings.
         """
-        scorer = self.scorer
-        if not isinstance(scorer, DotScorer):
+        if self.learned is None:
             raise ValueError(f"{self.named} has no embeddings: it scores by counts or item weights")
         ids = self.data.user_ids.ids, self.data.item_ids.ids
-        return Embeddings(ids[0], scorer.users.cpu().numpy(), ids[1], scorer.items.cpu().numpy())
+        return Embeddings(ids[0], self.learned.users.cpu().numpy(), ids[1], self.learned.items.cpu().numpy())
 
 
 class _ClosedForm(_Wrapped):
@@ -219,7 +223,8 @@ class _Trained(_Wrapped):
         self._parts = [module for module in self.model.modules() if isinstance(module, Part)]
         self._epoch = self._steps = 0
         self._epoch_is_new, self._step_is_open = True, False
-        self._known: DotScorer | None = None
+        self._learned: DotScorer | None = None
+        self._scorer: Scorer | None = None
         self.register_load_state_dict_post_hook(lambda module, _: module._forget())
 
     def train(self, mode: bool = True) -> _Trained:
@@ -243,13 +248,19 @@ class _Trained(_Wrapped):
         return tuple(self.model.losses(self.inputs, batch, self.streams["views"]).values())
 
     @property
-    def scorer(self) -> DotScorer:
-        if self._known is None:
-            self._known = phases.scorer(self.model, self.inputs)
-        return self._known
+    def learned(self) -> DotScorer:
+        if self._learned is None:
+            self._learned = phases.scorer(self.model, self.inputs)
+        return self._learned
+
+    @property
+    def scorer(self) -> Scorer:
+        if self._scorer is None:
+            self._scorer = scorer_of(self.recipe, self.settings, self.data, self.learned)
+        return self._scorer
 
     def _forget(self) -> None:
-        self._known = None
+        self._learned = self._scorer = None
 
     def _close_step(self) -> None:
         """RecBole does not say when its optimiser has moved; by the next call it has."""

@@ -43,7 +43,7 @@ class Config(xsimgcl.Config):
 
 
 PRESETS: dict[str, dict] = {}
-SPACE: dict[str, tuple | list] = xsimgcl.SPACE  # a search scores the embeddings, as the choice of the epoch does
+SPACE: dict[str, tuple | list] = {**xsimgcl.SPACE, "beside_weight": (0.05, 2.0, "log")}
 
 build = xsimgcl.build
 

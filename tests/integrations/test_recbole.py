@@ -28,7 +28,7 @@ from graphcl.data import protocol as protocols
 from graphcl.data.split import split
 from graphcl.integrations import peer
 from graphcl.rank import evaluate
-from graphcl.recipes import RECIPES
+from graphcl.recipes import RECIPES, xsimgcf
 from graphcl.recipes.configure import configure, find
 from graphcl.streams import Streams
 
@@ -293,6 +293,19 @@ def test_scores_stand_in_recboles_numbering(recipe, toy):
         # Scored for the same two users: BLAS may sum a product of three rows in another order.
         scores = model.full_sort_predict(Interaction({"user_id": torch.tensor([3, 7])})).view(2, model.n_items)
         assert torch.equal(model.predict(pairs), torch.stack([scores[1, 5], scores[0, 5], scores[1, 40]]))
+
+
+def test_a_recipes_own_scorer_ranks(toy):
+    """It was left out: RecBole ranked by the embeddings alone under the recipe's name."""
+    settings = {"factors": 5, "beside_weight": 2.0}
+    _, _, model = wrapped("xsimgcf", toy, graphcl_settings=settings)
+    model.eval()
+    users = torch.tensor([1, 3, 7])
+    names = model._users[users]
+    wanted = xsimgcf.scorer(xsimgcf.Config(**settings), model.data, model.learned).score(names)
+    assert torch.equal(model.scores(users)[:, 1:], wanted[:, model._items[1:]])
+    assert not torch.equal(model.scores(users)[:, 1:], model.learned.score(names)[:, model._items[1:]])
+    assert np.array_equal(model.embeddings().items, model.learned.items.numpy())
 
 
 def test_scores_are_made_anew_when_weights_move(toy):
