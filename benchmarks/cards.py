@@ -61,7 +61,8 @@ class Card:
     @property
     def source(self) -> str:
         wanted = self.row.config.get("reach")
-        return self.row.published.get("source") or (wanted.get("source", "") if isinstance(wanted, dict) else "")
+        told = [self.row.published.get("source"), wanted.get("source") if isinstance(wanted, dict) else None]
+        return "; to reach: ".join(source for source in told if source)
 
 
 def cards(found: list[Row]) -> list[Card]:
@@ -93,7 +94,7 @@ def page(made: list[Card]) -> str:
         row, keys = card.row, list(card.reach)
         lines.append(
             [
-                row.config["data"], row.config["protocol"], f"`{row.recipe}`", " / ".join(row.shows.metrics[key] for key in keys),
+                row.config["data"], row.config["protocol"], f"`{row.label}`", " / ".join(row.shows.metrics[key] for key in keys),
                 " / ".join(f"{value:.4f}" for value in card.published.values()) or "none",
                 " / ".join(f"{value:.4f}" for value in card.reach.values()),
                 " / ".join(row.figure(key) for key in keys) if row.seeds else "not measured yet",

@@ -17,12 +17,14 @@ import numpy as np
 from graphcl import phase as phases
 from graphcl import rundir, runs, sequence_run
 from graphcl.data import protocol as protocols
+from graphcl.data import registry
 from graphcl.data.nearest import nearest
 from graphcl.data.sequences import SequenceSplit
 from graphcl.data.split import Split
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.metrics import MASKED
 from graphcl.recipes.configure import configure, find
+from graphcl.recipes.configure import settings as all_settings
 from graphcl.run import Run
 from graphcl.runs import AnyRun
 from graphcl.sequence_run import SequenceRun
@@ -79,17 +81,25 @@ def skipped(made: Split) -> list[str]:
 
 
 def choose(
-    made: Split, recipe: str, key: str, grid: Sequence[Any], metric: str = "ndcg@20", *, most_popular: int | None = None
+    made: Split,
+    recipe: str,
+    key: str,
+    grid: Sequence[Any],
+    metric: str = "ndcg@20",
+    *,
+    layers: Mapping[str, Mapping[str, Any]] | None = None,
+    most_popular: int | None = None,
 ) -> tuple[Any, dict[Any, float]]:
     """The value of one setting of a closed-form recipe that is best on validation, and every value's score.
 
-    ``most_popular`` searches on a catalogue of so many items (the most popular ones), for EASE is cubic in them.
+    ``layers`` are the settings that a value is laid over, as `configure` takes them. ``most_popular`` searches on a catalogue of so
+    many items (the most popular ones), for EASE is cubic in them.
     """
     module = find(recipe)
     plan = protocols.plan(made if most_popular is None else popular_part(made, most_popular), "valid")
     scores = {}
     for value in grid:
-        config, _ = configure(module, {"grid": {key: value}})
+        config, _ = configure(module, {**(layers or {}), "grid": {key: value}})
         scorer = module.build(config, plan.train, rng=Streams(0)["init"])
         scores[value] = phases.select_report(scorer, plan, metric).means[metric]
         del scorer  # EASE's holds items x items
@@ -112,66 +122,121 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None, exte
     """A configuration in ``benchmarks/configs`` over its seeds. Finished seeds are kept, an unfinished one goes on; the result is
     written after every seed, with all that is needed to repeat it.
 
-    ``extend`` keeps the seeds of the written result too, where their runs are gone: each with the commit and the date it had.
+    ``extend`` keeps the seeds of the written result too, where their runs are gone.
 
     Raises:
-        ValueError: an unknown name, an incomplete configuration; seeds to extend were measured with other settings.
+        ValueError: an unknown name, a bad configuration; seeds to extend were measured with other settings, or on other data.
     """
     programs = [known for known in PROGRAMS if (root / f"{known}.py").exists()]
-    if name in programs:
-        return program(root / f"{name}.py")(root)
     known = {path.stem: path for path in sorted((root / "configs").glob("*.json"))}
-    if name not in known:
+    if name not in known and name not in programs:
         names = [*known, *programs]
         raise ValueError(
             f"no benchmark {name!r} in {root / 'configs'}{nearest(name, names)}; known: {', '.join(names) or 'none'}"
         )
-    config = rundir.read_json(known[name])
-    lacking = {"recipe", "data", "protocol", "seeds"} - set(config)
-    if lacking:
-        raise ValueError(f"{known[name]} lacks {', '.join(sorted(lacking))}")
+    config = None if name in programs else read_config(known[name])
+    if extend and (config is None or "peer" in config):
+        raise ValueError(f"only seeds of graphcl's own recipes can be extended, and {name} has none")
+    if config is None:
+        return program(root / f"{name}.py")(root)
     if "peer" in config:  # another toolkit's model, in an environment of its own
         from graphcl.integrations import peer
 
         return peer.run(name, config, root=root)
+    return _over_seeds(name, config, root, observe, extend)
+
+
+def _over_seeds(name: str, config: Mapping[str, Any], root: Path, observe: Any, extend: bool) -> dict[str, Any]:
     written = root / "results" / f"{name}.json"
     before = rundir.read_json(written) if written.exists() else {}
-    kept = seeds_of(before, config) if extend and before else {}
     settings, grid = settings_of(config, root / "runs" / name / "grid.json")
-    seeds, anew, result = [], not before, before
+    seeds = seeds_of(before, config, settings) if extend and before else {}
+    about = {key: before[key] for key in ("settings", "fingerprint") if key in before}
+
+    def check(directory: Path) -> None:  # before training, and of a finished run
+        found = rundir.read_config(directory)["fingerprint"]
+        if seeds and about.get("fingerprint", found) != found:  # older results have none
+            raise ValueError(f"{directory} has other data than the seeds in {written}")
+
+    result = before
     for seed in config["seeds"]:
-        if seed in kept:
-            seeds.append(kept[seed])
-            continue
-        out = root / "runs" / name / f"seed{seed}"
-        anew = anew or not (out / "result.json").exists()
-        done = runs.train(
-            config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
-            resume=(out / "config.json").exists(), observe=observe, **settings,
-        )  # fmt: skip
-        about = {key: done.config[key] for key in ("settings", "fingerprint")}
-        for key, value in about.items():
-            if kept and before.get(key, value) != value:  # older results have no fingerprint
-                other = "other data" if key == "fingerprint" else "other settings"
-                raise ValueError(f"{out} has {other} than the seeds in {written}")
-        seeds.append(record(done))
-        stamped = measured(done) if anew else {key: before.get(key) for key in STAMP}
-        result = composed(name, config, seeds, **about, grid=grid, **stamped)
+        if seed not in seeds:
+            out = root / "runs" / name / f"seed{seed}"
+            anew, begun = not (out / "result.json").exists(), commit()
+            done = runs.train(
+                config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
+                resume=(out / "config.json").exists(), observe=observe, on_start=check, **settings,
+            )  # fmt: skip
+            check(done.path)
+            about = {key: done.config[key] for key in ("settings", "fingerprint")}
+            seeds[seed] = {**record(done), **_stamped(done, anew, begun, before)}
+        result = composed(name, config, [seeds[seed] for seed in config["seeds"] if seed in seeds], **about, grid=grid)
         rundir.write_json(written, result)
     return result
 
 
-def seeds_of(result: Mapping[str, Any], config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """The seeds of a written result, if it is of what the configuration asks for, each with its own commit and date.
+def _stamped(done: AnyRun, anew: bool, begun: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What a seed was measured with: kept in its directory, for its result may be written again on another day."""
+    path = done.path / "stamp.json"
+    if anew:
+        versions = rundir.read_json(done.path / "versions.json")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        rundir.write_json(path, stamp(versions, {**hardware(), "threads": threads(done)}, peak, begun))
+    if path.exists():
+        return rundir.read_json(path)
+    had = [seed for seed in seeds_stamped(before) if seed["seed"] == done.result["seed"]]
+    return {key: had[0].get(key) if had else None for key in STAMP}  # trained by other means, or long ago
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration with its settings, where it has none too.
 
     Raises:
-        ValueError: it is of something else.
+        ValueError: no JSON, something is lacking, or is of a wrong type.
     """
-    asked = {**{key: config[key] for key in ("recipe", "data", "protocol")}, **config.get("settings", {})}
+    config = {"settings": {}, **rundir.read_json(path)}
+    lacking = {"recipe", "data", "protocol", "seeds"} - set(config)
+    if lacking:
+        raise ValueError(f"{path} lacks {', '.join(sorted(lacking))}")
+    seeds, grid = config["seeds"], config.get("grid", {})
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds) or len({*seeds}) < len(seeds):
+        raise ValueError(f"{path}: seeds must be a list of different whole numbers, got {seeds!r}")
+    if not isinstance(config["settings"], dict):
+        raise ValueError(f"{path}: settings must be an object, got {config['settings']!r}")
+    if not isinstance(grid, dict) or len(grid) > 1 or not all(isinstance(values, list) and values for values in grid.values()):
+        raise ValueError(f"{path}: grid must hold the values of one setting in a list, got {grid!r}")
+    return config
+
+
+def full_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting that a run of the configuration has, presets and defaults too."""
+    module = find(config["recipe"])
+    return all_settings(configure(module, {**_layers(config), "set": settings})[0])
+
+
+def _layers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    module = find(config["recipe"])
+    named = registry.configured(config["data"], module.KIND)
+    return runs.defaults(module, config["protocol"], named.full_name if named else None)
+
+
+def seeds_stamped(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The seeds of a written result, each with what it was measured with."""
+    return [{**{key: result[key] for key in STAMP if key in result}, **seed} for seed in result.get("seeds", ())]
+
+
+def seeds_of(result: Mapping[str, Any], config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Those seeds of a written result that the configuration asks for.
+
+    Raises:
+        ValueError: they are of something else.
+    """
     had = {**result, **result["settings"]}
+    asked = {key: value for key, value in full_settings(config, settings).items() if key in settings or key in had}
+    asked |= {key: config[key] for key in ("recipe", "data", "protocol")}
     if told := rundir.changes({key: had.get(key) for key in asked}, asked):
         raise ValueError(f"the result of {result['name']} has other settings and can't be extended: {told}")
-    return {seed["seed"]: {"commit": result["commit"], "date": result["date"], **seed} for seed in result["seeds"]}
+    return {seed["seed"]: seed for seed in seeds_stamped(result) if seed["seed"] in config["seeds"]}
 
 
 def program(path: Path) -> Any:
@@ -189,18 +254,16 @@ def settings_of(config: Mapping[str, Any], kept: Path) -> tuple[dict[str, Any], 
     settings, grids = dict(config.get("settings", {})), config.get("grid")
     if not grids:
         return settings, None
-    asked = {key: config.get(key) for key in ("recipe", "data", "protocol", "grid", "grid_items")}
+    asked = {key: config.get(key) for key in ("recipe", "data", "protocol", "settings", "grid", "grid_items")}
     found = rundir.read_json(kept) if kept.exists() else {}
+    ((key, grid),) = grids.items()
     if found.get("asked") != asked:
         made, _ = runs.load_data(config["data"], config["protocol"])
-        searched = {}
-        for key, grid in grids.items():
-            _, scores = choose(made, config["recipe"], key, grid, most_popular=config.get("grid_items"))
-            searched[key] = {str(value): score for value, score in scores.items()}
-        found = {"asked": asked, "scores": searched}
+        layers = {**_layers(config), "set": settings}
+        _, scores = choose(made, config["recipe"], key, grid, layers=layers, most_popular=config.get("grid_items"))
+        found = {"asked": asked, "scores": {key: {str(value): score for value, score in scores.items()}}}
         rundir.write_json(kept, found)
-    for key, grid in grids.items():
-        settings[key] = max(grid, key=lambda value, key=key: found["scores"][key][str(value)])  # type: ignore[misc]
+    settings[key] = max(grid, key=lambda value: found["scores"][key][str(value)])
     return settings, found["scores"]
 
 
@@ -234,15 +297,9 @@ def threads(done: AnyRun) -> dict[str, int | None]:
 STAMP = ("commit", "date", "versions", "hardware", "peak_memory_gb")
 
 
-def measured(done: AnyRun) -> dict[str, Any]:
-    """What a result that was just measured depends on; one whose seeds had all finished before keeps what it was measured with."""
-    versions = rundir.read_json(done.path / "versions.json")
-    return stamp(versions, {**hardware(), "threads": threads(done)}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-
-
-def stamp(versions: Mapping[str, Any], hardware: Mapping[str, Any], peak_memory_gb: float) -> dict[str, Any]:
-    """With the commit and the date of now."""
-    return dict(zip(STAMP, (commit(), datetime.date.today().isoformat(), versions, hardware, peak_memory_gb), strict=True))
+def stamp(versions: Mapping[str, Any], hardware: Mapping[str, Any], peak_memory_gb: float, at: str) -> dict[str, Any]:
+    """``at`` is the commit; the date is today's."""
+    return dict(zip(STAMP, (at, datetime.date.today().isoformat(), versions, hardware, peak_memory_gb), strict=True))
 
 
 def composed(
@@ -250,12 +307,12 @@ def composed(
     config: Mapping[str, Any],
     seeds: Sequence[Mapping[str, Any]],
     *,
-    told: Sequence[str] = ("recipe", "data", "protocol", "published", "note"),  # of the configuration
+    told: Sequence[str] = ("recipe", "data", "protocol", "published"),  # of the configuration
     **found: Any,
 ) -> dict[str, Any]:
-    """A result as it is written."""
+    """A result as it is written. What it was measured with is the last seed's, and each seed has its own."""
     about = {"name": name, "command": f"graphcl bench {name}", **{key: config.get(key) for key in told}}
-    return {**about, **found, "seeds": seeds, "summary": summary(seeds)}
+    return {**about, **found, **{key: seeds[-1].get(key) for key in STAMP}, "seeds": seeds, "summary": summary(seeds)}
 
 
 def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -286,14 +343,13 @@ def tested(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 
 def commit() -> str:
-    """The checkout's commit, marked where files differ from it."""
+    """The checkout's commit, marked where files differ from it; written results, which are changed by the measuring itself, do not count."""
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
-        )
+        found = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)*results/*"], check=False)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return found.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def hardware() -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import pytest
@@ -69,7 +71,7 @@ def test_what_is_slow_is_left_to_be_asked_for(made, monkeypatch):
 
 
 def configured(root, **config):
-    (root / "configs").mkdir(parents=True)
+    (root / "configs").mkdir(parents=True, exist_ok=True)
     (root / "configs" / "toy.json").write_text(json.dumps(config))
 
 
@@ -99,7 +101,7 @@ def test_a_benchmark_runs_its_seeds_and_goes_on_where_it_stopped(csv, tmp_path):
     assert json.loads((tmp_path / "results" / "toy.json").read_text()) == result
 
     assert result["command"] == "graphcl bench toy"
-    assert (result["recipe"], result["protocol"], result["note"]) == ("lightgcn", "valid", "a toy")
+    assert (result["recipe"], result["protocol"]) == ("lightgcn", "valid")
     assert result["published"] == {"ndcg@20": 0.5, "source": "nowhere"}
     assert SMALL.items() <= result["settings"].items()
     assert {"commit", "date", "versions", "hardware", "peak_memory_gb"} <= result.keys()
@@ -140,49 +142,144 @@ def test_a_grid_is_searched_on_validation_once(csv, made, tmp_path, monkeypatch)
     assert (settings, found) == ({"l2": 2.0}, {"l2": {"2.0": 0.5, "3.0": 0.5}})
 
 
-def test_a_result_that_is_written_again_keeps_what_it_was_measured_with(csv, tmp_path, monkeypatch):
-    """The commit of the day stood in results of runs that had long finished."""
-    configured(tmp_path, recipe="popular", data=str(csv), protocol="valid", seeds=[0])
+def test_each_seed_keeps_what_it_was_measured_with(csv, tmp_path, monkeypatch):
+    """The commit of the day stood in results of runs that had long finished, and one commit for seeds of several."""
+    config = {"recipe": "popular", "data": str(csv), "protocol": "valid"}
+    configured(tmp_path, **config, seeds=[0])
     monkeypatch.setattr(bench, "commit", lambda: "then")
     first = bench.run("toy", root=tmp_path)
     monkeypatch.setattr(bench, "commit", lambda: "now")
     assert bench.run("toy", root=tmp_path) == first
-    assert first["commit"] == "then"
-    (tmp_path / "configs" / "toy.json").write_text(
-        json.dumps({"recipe": "popular", "data": str(csv), "protocol": "valid", "seeds": [0, 1]})
-    )
-    assert bench.run("toy", root=tmp_path)["commit"] == "now"
+    (tmp_path / "results" / "toy.json").unlink()
+    assert bench.run("toy", root=tmp_path) == first
+    assert first["commit"] == first["seeds"][0]["commit"] == "then"
+    configured(tmp_path, **config, seeds=[0, 1])
+    result = bench.run("toy", root=tmp_path)
+    assert result["commit"] == "now"
+    assert [seed["commit"] for seed in result["seeds"]] == ["then", "now"]
+    for seed in result["seeds"]:
+        assert tuple(key for key in seed if key in bench.STAMP) == bench.STAMP
+
+    copied = shutil.copytree(tmp_path / "runs" / "toy" / "seed1", tmp_path / "runs" / "toy" / "seed2")
+    (copied / "stamp.json").unlink()  # as of a run that graphcl train made
+    (copied / "result.json").write_text((copied / "result.json").read_text().replace('"seed": 1', '"seed": 2'))
+    (copied / "config.json").write_text((copied / "config.json").read_text().replace('"seed": 1', '"seed": 2'))
+    configured(tmp_path, **config, seeds=[2, 0])
+    result = bench.run("toy", root=tmp_path)
+    assert [(seed["seed"], seed["commit"]) for seed in result["seeds"]] == [(2, None), (0, "then")]
+
+
+def test_the_commit_tells_of_changed_files_but_not_of_results(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True, capture_output=True
+        )
+
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    files = tmp_path / "code.py", tmp_path / "benchmarks" / "results" / "toy.json"
+    monkeypatch.chdir(tmp_path)
+    assert bench.commit() == "unknown"
+    git("init", "-q")
+    for file in files:
+        file.write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    clean = bench.commit()
+    assert len(clean) == 12
+    files[1].write_text("2")
+    monkeypatch.chdir(tmp_path / "benchmarks")
+    assert bench.commit() == clean
+    files[0].write_text("2")
+    assert bench.commit() == f"{clean}-dirty"
 
 
 def test_a_result_is_extended_by_seeds_where_its_runs_are_gone(csv, tmp_path, monkeypatch):
     csv = shutil.copy(csv, tmp_path / "toy.csv")
-    config = {"recipe": "lightgcn", "data": str(csv), "protocol": "valid", "seeds": [0, 1], "settings": SMALL}
-    configured(tmp_path, **config)
+    config = {"recipe": "lightgcn", "data": str(csv), "protocol": "valid", "settings": SMALL}
+    configured(tmp_path, **config, seeds=[1, 2])
     monkeypatch.setattr(bench, "commit", lambda: "then")
     first = bench.run("toy", root=tmp_path)
     shutil.rmtree(tmp_path / "runs")
     assert bench.run("toy", root=tmp_path, extend=True) == first
 
+    def interrupted(kind, what):
+        raise KeyboardInterrupt
+
+    configured(tmp_path, **config, seeds=[0, 1, 2])
+    with pytest.raises(KeyboardInterrupt):
+        bench.run("toy", root=tmp_path, extend=True, observe=interrupted)
+    assert json.loads((tmp_path / "results" / "toy.json").read_text()) == first
     monkeypatch.setattr(bench, "commit", lambda: "now")
-    (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "seeds": [0, 1, 2]}))
     result = bench.run("toy", root=tmp_path, extend=True)
-    assert not (tmp_path / "runs" / "toy" / "seed0").exists()
-    assert result["seeds"][:2] == [{"commit": "then", "date": first["date"], **seed} for seed in first["seeds"]]
-    assert (result["commit"], [seed["seed"] for seed in result["seeds"]]) == ("now", [0, 1, 2])
+    assert not (tmp_path / "runs" / "toy" / "seed1").exists()
+    assert result["seeds"][1:] == first["seeds"]
+    assert [(seed["seed"], seed["commit"]) for seed in result["seeds"]] == [(0, "now"), (1, "then"), (2, "then")]
     assert result["summary"] == bench.summary(result["seeds"])
-    again = bench.run("toy", root=tmp_path, extend=True)  # seed 2, measured "now", is in the result by now
-    assert again == result
+    assert bench.run("toy", root=tmp_path, extend=True) == result == json.loads((tmp_path / "results" / "toy.json").read_text())
+    configured(tmp_path, **config, seeds=[2], published={"ndcg@20": 0.5, "source": "nowhere"})
+    fewer = bench.run("toy", root=tmp_path, extend=True)
+    assert (fewer["seeds"], fewer["published"]["source"]) == (first["seeds"][1:], "nowhere")
 
-    whole = csv.read_text()
-    csv.write_text(whole + whole.splitlines()[1].replace("u", "anew", 1) + "\n")
-    (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "seeds": [0, 1, 2, 3]}))
-    with pytest.raises(ValueError, match=r"seed3 has other data than the seeds in .*toy\.json"):
-        bench.run("toy", root=tmp_path, extend=True)
-    csv.write_text(whole)
 
-    (tmp_path / "configs" / "toy.json").write_text(json.dumps({**config, "settings": {**SMALL, "dim": 3}}))
-    with pytest.raises(ValueError, match=rf"the result of toy has other settings and can't be extended: dim {SMALL['dim']}"):
-        bench.run("toy", root=tmp_path, extend=True)
+def test_other_settings_or_data_cannot_extend_a_result(csv, tmp_path):
+    csv = shutil.copy(csv, tmp_path / "toy.csv")
+    config = {"recipe": "lightgcn", "data": str(csv), "protocol": "valid", "settings": {**SMALL, "num_layers": 1}}
+    configured(tmp_path, **config, seeds=[0])
+    bench.run("toy", root=tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    trained = []
+    for settings, told in (
+        ({**SMALL, "num_layers": 1, "dim": 3}, f"dim {SMALL['dim']} -> 3"),
+        (SMALL, "num_layers 1 -> 3"),  # the default, which the result is not of
+    ):
+        configured(tmp_path, **{**config, "settings": settings}, seeds=[0, 1])
+        with pytest.raises(ValueError, match=f"the result of toy has other settings and can't be extended: {told}$"):
+            bench.run("toy", root=tmp_path, extend=True, observe=lambda *what: trained.append(what))
+    text = Path(csv).read_text()
+    Path(csv).write_text(text + text.splitlines()[1].replace("u", "anew", 1) + "\n")
+    configured(tmp_path, **config, seeds=[0, 1])
+    with pytest.raises(ValueError, match=r"seed1 has other data than the seeds in .*toy\.json"):
+        bench.run("toy", root=tmp_path, extend=True, observe=lambda *what: trained.append(what))
+    assert not trained
+
+
+def test_what_is_not_of_our_recipes_cannot_be_extended(tmp_path):
+    configured(tmp_path, recipe="recbole:BPR", peer="recbole", data="ml-100k", protocol="recbole", seeds=[0])
+    (tmp_path / "speed.py").write_text("def main(root): return 1")
+    for name in ("toy", "speed"):
+        with pytest.raises(ValueError, match=f"only seeds of graphcl's own recipes can be extended, and {name} has none"):
+            bench.run(name, root=tmp_path, extend=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seeds": []}, r"seeds must be a list of different whole numbers, got \[\]"),
+        ({"seeds": 3}, "seeds must be a list of different whole numbers, got 3"),
+        ({"seeds": [1, 1]}, r"seeds must be .*, got \[1, 1\]"),
+        ({"seeds": [True]}, r"seeds must be .*, got \[True\]"),
+        ({"settings": [1]}, r"settings must be an object, got \[1\]"),
+        ({"grid": {"l2": 3}}, "grid must hold the values of one setting in a list, got {'l2': 3}"),
+        ({"grid": {"l2": []}}, "grid must hold"),
+        ({"grid": {"l2": [1.0], "other": [2.0]}}, "grid must hold"),
+    ],
+)
+def test_a_bad_configuration_is_told_by_its_file_and_key(tmp_path, change, told):
+    configured(tmp_path, **{"recipe": "ease", "data": "log.csv", "protocol": "valid", "seeds": [0], **change})
+    with pytest.raises(ValueError, match=rf"toy\.json: {told}"):
+        bench.run("toy", root=tmp_path)
+
+
+def test_a_grid_is_laid_over_the_other_settings(csv, made, tmp_path):
+    """Values were compared at the other settings' defaults."""
+    settings = {"neighbours": 3}
+    configured(
+        tmp_path, recipe="itemknn", data=str(csv), protocol="valid", seeds=[0], settings=settings, grid={"shrink": [0.0, 100.0]}
+    )
+    result = bench.run("toy", root=tmp_path)
+    best = str(result["settings"]["shrink"])
+    assert result["settings"]["neighbours"] == 3
+    assert result["grid"]["shrink"][best] == result["seeds"][0]["metrics"]["valid"]["ndcg@20"]
 
 
 def test_a_curve_is_over_seconds_of_training(csv, tmp_path):

@@ -51,11 +51,10 @@ def run(name: str, config: Mapping[str, Any], *, root: Path, python: Path | None
         asked = {"model": config["recipe"], "settings": settings, "fingerprint": of_split(made)}
         answer = _answer(root / "runs" / name / f"seed{seed}", asked, made, sequences, python)
         keys = ("epochs", "steps", "best_epoch", "selected_on", "metrics", "seconds", "curve")
-        seeds.append({"seed": seed, **{key: answer[key] for key in keys}})
+        seeds.append({"seed": seed, **{key: answer[key] for key in keys}, **answer["stamp"]})
         result = bench.composed(
-            name, config, seeds, told=("recipe", "peer", "data", "split", "protocol", "published", "note"),
+            name, config, seeds, told=("recipe", "peer", "data", "split", "protocol", "published"),
             settings={**answer["settings"], **config["settings"]},
-            **bench.stamp(answer["versions"], bench.hardware(), answer["peak_memory_gb"]),
         )  # fmt: skip
         rundir.write_json(root / "results" / f"{name}.json", result)
     return result
@@ -98,9 +97,10 @@ def _answer(out: Path, asked: dict[str, Any], made: Split, sequences: bool, pyth
     kept = out / "answer.json"
     if kept.exists():
         answer = rundir.read_json(kept)
-        if answer["asked"] == asked:
+        if answer["asked"] == asked and "stamp" in answer:
             return answer
     out.mkdir(parents=True, exist_ok=True)
+    begun = bench.commit()
     with tempfile.TemporaryDirectory() as folder:  # where it stands it leaves checkpoints and logs
         place = Path(folder)
         (place / "asked.json").write_text(json.dumps(asked))
@@ -112,7 +112,10 @@ def _answer(out: Path, asked: dict[str, Any], made: Split, sequences: bool, pyth
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{asked['model']} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return rundir.read_json(kept)
+    answer = rundir.read_json(kept)
+    answer["stamp"] = bench.stamp(answer.pop("versions"), bench.hardware(), answer.pop("peak_memory_gb"), begun)
+    rundir.write_json(kept, answer)
+    return answer
 
 
 def write_parts(folder: Path, name: str, parts: Mapping[str, Interactions]) -> None:
