@@ -15,18 +15,24 @@ from scipy import sparse
 
 from benchmarks import hetero, measure, peers, pipeline, report, roofline, scale, steps
 from benchmarks.rows import kind_of
-from graphcl import bench, pretrain
+from graphcl import bench, pretrain, runs, sequence_run
+from graphcl import phase as phases
 from graphcl.contracts import Targets
+from graphcl.data import protocol as protocols
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.data.registry import find as find_data
 from graphcl.data.synth import synth, synth_pairs
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, Vocabulary
-from graphcl.planted import planted
+from graphcl.planted import planted, planted_attributed
 from graphcl.rank import DotScorer, evaluate
 from graphcl.recipes import lightgcl, lightgcn, sgl, simgcl, xsimgcl
 from graphcl.recipes.configure import configure, find
+from graphcl.sequence_rank import evaluate_next
+from graphcl.streams import Streams
+from graphcl.train import fit
 from tests.dense import BATCH, ITEMS, NODES, USERS, log
+from tests.toy import toy_frame
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = [
@@ -51,6 +57,61 @@ def test_a_configuration_names_what_exists(path):
     assert find_data(config["data"]).name == config["data"].rpartition("/")[2]
     assert config["protocol"] in PROTOCOLS
     assert config["published"] is None or config["published"]["source"]
+
+
+@pytest.fixture(scope="module")
+def small_data():
+    """Of each kind a set that is learned in no time."""
+    log = runs.load_data(toy_frame())[0]
+    return {
+        "general": protocols.plan(log), "sequential": sequence_run.load_split(toy_frame(), "valid", {}),
+        "hetero": planted(), "attributed": planted_attributed(),
+    }  # fmt: skip
+
+
+def different(paths):
+    """Configurations that build different things: of those that differ in data and in how long they train, one."""
+    found = {}
+    for path in paths:
+        config = bench.read_config(path)
+        built = {key: value for key, value in config["settings"].items() if key not in ("epochs", "patience", "learning_rate")}
+        found.setdefault((config["recipe"], json.dumps(built, sort_keys=True)), path)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("path", different(CONFIGS), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore")  # of settings that are too large for so little data
+def test_a_configuration_steps_once(path, small_data, tmp_path):
+    config = bench.read_config(path)
+    module, settings = find(config["recipe"]), dict(config["settings"])
+    data = small_data[module.KIND]
+    if config["recipe"] == "pathgcl":
+        pytest.skip("its preset names files beside the data set")
+    if "item_embeddings" in settings:
+        settings["item_embeddings"] = str(tmp_path / "items.npy")
+        np.save(settings["item_embeddings"], np.random.default_rng(0).standard_normal((data.train.num_items, 8)))
+    chosen, _ = configure(module, {"settings": settings})
+    rng = Streams(0)["init"]
+    if "embed" in vars(module):
+        assert np.isfinite(module.embed(chosen, data, rng=rng)).all()
+    elif "restore" in vars(module):
+        scorer = module.build(chosen, data.train, rng=rng)
+        if module.KIND == "sequential":
+            assert 0 <= evaluate_next(scorer, data.valid, ks=(10,)).keep["hr@10"] <= 1
+        else:
+            assert not scorer.score(torch.arange(5)).isnan().any()
+    else:
+        start = {"general": phases.start, "sequential": sequence_run.start}.get(module.KIND, pretrain.start)
+        part = data.train if module.KIND == "sequential" else data
+        phase = start(module, chosen, part, 0, "cpu")
+        before = [parameter.clone() for parameter in phase.model.parameters()]
+        batch = next(phase.batches(phase.streams["batches"]))
+        for epoch in fit(
+            phase.model, phase.inputs, step=phase.step, batches=lambda rng: iter([batch]), streams=phase.streams, epochs=1
+        ):
+            assert all(np.isfinite(value) for value in epoch.terms.values())
+        moved = [not torch.equal(a, b) for a, b in zip(before, phase.model.parameters(), strict=True)]
+        assert any(moved)
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
