@@ -7,11 +7,12 @@ What stands there already is never read: everything follows from the files that 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from benchmarks import cards, plots, report
 from benchmarks.report import filled, table
-from benchmarks.rows import ROOT, Row, about, groups, kind_of, rows, title
+from benchmarks.rows import RANKINGS, ROOT, Row, about, groups, kind_of, rows, title
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.metrics import MASKED
 
@@ -70,6 +71,23 @@ def headline(found: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
+def compared(results: Path) -> str:
+    """A line for each comparison in ``results/compare-DATA.json``, which is what ``graphcl compare --json`` prints."""
+    lines = []
+    for path in sorted(results.glob("compare-*.json")):
+        held = json.loads(path.read_text())
+        runs = {run["run"]: run for run in held["runs"]}
+        for each in held["comparisons"]:
+            ours, other = runs[each["run"]], runs[each["reference"]]
+            low, high = each["interval"]
+            lines.append(
+                f"- {path.stem.removeprefix('compare-')}, `{ours['protocol']}`: {RANKINGS.metrics[each['metric']]}"
+                f" of `{ours['recipe']}` ({len(ours['seeds'])} seeds) less that of `{other['recipe']}`: "
+                f"{each['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {held['test']} p = {each['p_holm']:.2g} (Holm)."
+            )
+    return "\n".join(["Over users, paired, the mean over seeds for each (`graphcl compare`):", "", *lines]) if lines else ""
+
+
 def quality(found: list[Row]) -> str:
     """Every row with its source and its note, and the plot of each group."""
     parts = []
@@ -92,8 +110,9 @@ def protocols() -> str:
     return table(["protocol", "what", "used by"], lines)
 
 
-def readme(text: str, found: list[Row]) -> str:
-    return filled(text, {"results": headline(found), "protocols": protocols()})
+def readme(text: str, found: list[Row], results: Path = ROOT / "benchmarks" / "results") -> str:
+    told = "\n\n".join(part for part in (headline(found), compared(results)) if part)
+    return filled(text, {"results": told, "protocols": protocols()})
 
 
 def page(text: str, found: list[Row], results: Path = ROOT / "benchmarks" / "results") -> str:
@@ -108,7 +127,7 @@ def wanted_plots(found: list[Row]) -> dict[str, tuple[tuple[str, str, str], list
 def main(root: Path = ROOT) -> None:
     found = rows(root)
     folder = root / "benchmarks"
-    (root / "README.md").write_text(readme((root / "README.md").read_text(), found))
+    (root / "README.md").write_text(readme((root / "README.md").read_text(), found, folder / "results"))
     (folder / "README.md").write_text(page((folder / "README.md").read_text(), found, folder / "results"))
     wanted = wanted_plots(found)
     for name, (group, members) in wanted.items():

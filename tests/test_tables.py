@@ -210,6 +210,28 @@ def test_the_floor_is_in_every_table_of_the_readme():
     assert table.headline([made_row()]) == ""
 
 
+def test_wherever_something_was_trained_the_floor_was_measured_too(found):
+    for group, members in groups(found).items():
+        measured = {row.kind for row in members if row.seeds}
+        assert "trained" not in measured or "floor" in measured, group
+
+
+def test_a_comparison_is_told_with_its_interval(tmp_path):
+    assert table.compared(tmp_path) == ""
+    runs = [
+        {"run": name, "recipe": name, "protocol": "valid", "seeds": seeds} for name, seeds in (("ease", [0]), ("xsimgcl", [0, 1]))
+    ]
+    one = {
+        "metric": "ndcg@20", "run": "xsimgcl", "reference": "ease", "difference": -0.00576, "interval": [-0.015, 0.0034], "p_holm": 0.21345,
+    }  # fmt: skip
+    held = {"test": "wilcoxon", "runs": runs, "comparisons": [one]}
+    (tmp_path / "compare-ml-100k.json").write_text(json.dumps(held))
+    assert table.compared(tmp_path).splitlines()[-1] == (
+        "- ml-100k, `valid`: NDCG@20 of `xsimgcl` (2 seeds) less that of `ease`: -0.0058, 95 % interval -0.0150 to +0.0034, "
+        "wilcoxon p = 0.21 (Holm)."
+    )
+
+
 @pytest.mark.parametrize(
     ("protocol", "selected_on", "told"),
     [("valid", None, "no label chooses"), ("as-published", "test", "MAXIMUM OVER EPOCHS AGAINST THE LABELS")],
