@@ -9,6 +9,9 @@ chunks of equal work; each row is summed by one thread in a fixed order, so resu
 With noise, the finished row is moved before it is written, which saves two passes over y:
 
     y[i] += eps * sign(y[i]) * u / |u|,   u[k] = uniform(key, i, k)
+
+There products are not fused with additions: which are is chosen anew when numba links code for its cache, so the process that compiles
+would round otherwise than those that load.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _FAST = {"contract", "nsz", "reassoc", "arcp"}
 def product(width: int, has_values: bool, has_noise: bool, has_ids: bool):
     """The kernel for ``x`` of ``width`` columns. With ``has_ids`` only the rows ``ids`` are made, as y's rows 0, 1, ..."""
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)
+    @numba.njit(parallel=True, fastmath=_FAST - {"contract"} if has_noise else _FAST, cache=True, boundscheck=False)
     def kernel(rowptr, col, values, left, right, ids, chunks, x, y, eps, low, high):
         for chunk in numba.prange(len(chunks) - 1):
             total = np.empty(width, x.dtype)
