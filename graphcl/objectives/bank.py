@@ -26,8 +26,6 @@ class Bank(Approximate):
     Source: MoCo, He et al., CVPR 2020; with the batch's own keys as XBM, Wang et al., CVPR 2020.
     """
 
-    reads_all = False
-
     def __init__(self, kinds: Mapping[str, int], size: int, dim: int, *, tile_entries: int = 2**20):
         super().__init__(None, tile_entries)
         if size < 1:

@@ -11,6 +11,8 @@ from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.rows import check_single, row_weights, weighted_mean
 
+_TILE_ENTRIES = 2**20  # pairs whose exact weights are held at a time
+
 
 class ClusterMeans(Part):
     """``mean_i -s_ip / t + log sum_k sum_(c not i's) n_c exp(<q_i, mu_c> / t)`` over clusterings k and their clusters c.
@@ -57,8 +59,11 @@ class ClusterMeans(Part):
 
     @torch.no_grad()
     def _gap(self, pair: Pair, keys: Tensor, assignments: Tensor, lse: Tensor) -> Gap:
-        some = watched(lse)
-        own = assignments[pair.positives[some]]
-        parted = torch.stack([(own[:, k, None] != assignments[:, k]) for k in range(own.shape[1])]).sum(0)
-        exact = (pair.query[some].detach() @ keys.T / self.temperature + parted.log()).logsumexp(1)
-        return measured(self, pair.kind, lse[some], exact)
+        some, exact = watched(lse), []
+        for anchors in some.split(max(1, _TILE_ENTRIES // len(keys))):
+            own = assignments[pair.positives[anchors]]
+            parted = torch.zeros(len(anchors), len(keys), dtype=torch.int32, device=keys.device)
+            for mine, theirs in zip(own.T, assignments.T, strict=True):
+                parted += mine[:, None] != theirs
+            exact.append((pair.query[anchors].detach() @ keys.T / self.temperature + parted.log()).logsumexp(1))
+        return measured(self, pair.kind, lse[some], torch.cat(exact))

@@ -28,8 +28,6 @@ class Sampled(Approximate):
     Source: Bengio and Senécal, 2008; in-batch as Yi et al., RecSys 2019; power .75 after Mikolov et al., 2013.
     """
 
-    reads_all = False
-
     def __init__(
         self,
         count: int = 1024,

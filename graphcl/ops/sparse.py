@@ -18,6 +18,8 @@ from graphcl.ops.counter import halves
 from graphcl.ops.segment import pointers_of
 
 _CHUNKS_PER_THREAD = 16
+_EDGES = 2**20  # that have a row each at a time, where torch adds them up
+_MOST_ENTRIES = 2**31 - 1  # of torch's CSR with 32-bit columns
 
 
 class Sparse:
@@ -236,6 +238,10 @@ class Sparse:
         return out
 
     def _torch_csr(self, dtype: torch.dtype) -> Tensor:
+        if len(self.col) > _MOST_ENTRIES:
+            raise ValueError(
+                f"a matrix of {len(self.col)} entries is too large for torch's CSR, whose row pointers are 32-bit as its columns are"
+            )
         if self._csr is None or self._csr.dtype != dtype:
             self._csr = torch.sparse_csr_tensor(self.rowptr.int(), self.col, self.entries().to(dtype), size=self.shape)
         return self._csr
@@ -275,8 +281,11 @@ class SparseRows:
         # Unsorted columns, another device, or a second derivative is asked for: one row of grad an edge, added where it belongs.
         some = whole.select(self.ids)
         rows = torch.repeat_interleave(torch.arange(len(grad), device=grad.device), some.degrees())
-        sent = some.entries()[:, None].to(grad.dtype) * grad[rows]
-        return grad.new_zeros((self.shape[1], grad.shape[1])).index_add(0, some.col.long(), sent)
+        out, entries = grad.new_zeros((self.shape[1], grad.shape[1])), some.entries().to(grad.dtype)
+        for edges in torch.arange(len(rows), device=grad.device).split(_EDGES):
+            add = out.index_add if torch.is_grad_enabled() else out.index_add_
+            out = add(0, some.col[edges].long(), entries[edges, None] * grad[rows[edges]])
+        return out
 
     def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
         """The rows of :meth:`Sparse.noisy`: noise depends on a row's number in the whole."""

@@ -106,7 +106,7 @@ class Retrieved(nn.Module):
         meaning = self.item_vectors.new_zeros(len(batch.items), self.item_vectors.shape[1])
         meaning.index_add_(0, owner, self.item_vectors[batch.items[real]])  # the mean's direction is the sum's
         meaning = meaning / real.sum(1, keepdim=True).clamp_min(1)
-        return meaning, _top(meaning, self.directions, batch.users, self.num_neighbours, self.empty)
+        return meaning, _nearest(meaning, self.directions, batch.users, self.num_neighbours, self.empty)
 
     def weights(self, meaning: Tensor, candidates: Tensor, place: Tensor) -> Tensor:  # [B, f], [n, f], [B, k] -> [B, k]
         query, key = meaning @ self.project.T, candidates @ self.project.T
@@ -119,13 +119,18 @@ def nearest(vectors: Tensor, k: int, *, left_out: Tensor | None = None) -> Tenso
     """Of each row the k other rows of largest cosine, the largest first; itself is excluded by its number."""
     unit, rows = unit_rows(vectors), torch.arange(len(vectors), device=vectors.device)
     left_out = torch.zeros_like(rows, dtype=torch.bool) if left_out is None else left_out
-    step = max(1, TILE_ENTRIES // max(1, len(vectors)))
-    return torch.cat([_top(vectors[some], unit, some, min(k, len(vectors) - 1), left_out) for some in rows.split(step)])
+    return _nearest(vectors, unit, rows, min(k, len(vectors) - 1), left_out)
 
 
-def _top(query: Tensor, unit: Tensor, own: Tensor, k: int, left_out: Tensor) -> Tensor:  # [b, f], [n, f], [b], bool [n] -> [b, k]
-    similar = unit_rows(query) @ unit.T
-    return similar.scatter_(1, own[:, None], -torch.inf).masked_fill_(left_out, -torch.inf).topk(k, 1).indices
+def _nearest(
+    query: Tensor, unit: Tensor, own: Tensor, k: int, left_out: Tensor
+) -> Tensor:  # [b, f], [n, f], [b], bool [n] -> [b, k]
+    step = max(1, TILE_ENTRIES // max(1, len(unit)))
+    found = []
+    for some, numbers in zip(query.split(step), own.split(step), strict=True):
+        similar = (unit_rows(some) @ unit.T).scatter_(1, numbers[:, None], -torch.inf).masked_fill_(left_out, -torch.inf)
+        found.append(similar.topk(k, 1).indices)
+    return torch.cat(found)
 
 
 def _means(vectors: Tensor, train: Sequences) -> Tensor:  # [I, f] -> [U, f]

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from graphcl.contracts import Pair
-from graphcl.objectives import ClusterMeans, WeightedInfoNCE
+from graphcl.objectives import ClusterMeans, WeightedInfoNCE, cluster_means
 from tests.objectives.dense import Table, csr, table
 
 T = 0.4
@@ -30,7 +30,9 @@ def slow(query, key):
     return torch.stack(losses).mean()
 
 
-def test_equals_dense_and_bounds_the_exact_loss():
+@pytest.mark.parametrize("tile_entries", [1, 25, 2**20])
+def test_equals_dense_and_bounds_the_exact_loss(monkeypatch, tile_entries):
+    monkeypatch.setattr(cluster_means, "_TILE_ENTRIES", tile_entries)  # of the gap
     query, key = table(5, 4, 0), table(10, 4, 1)
     pair = Pair(query, Table(key), POSITIVES)
     objective = ClusterMeans(T)

@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 
 from graphcl.ops import Sparse, SparseRows, uniform, unit_rows
+from graphcl.ops import sparse as sparse_module
 from graphcl.testing import check_operator
 
 # 6 x 6 and symmetric, with a node (4) that has no edge
@@ -129,15 +130,27 @@ def test_scaled_shares_the_pattern_and_its_transpose():
     check_operator(op, double(matrix))
 
 
-@pytest.mark.parametrize("enabled", [False, True])
-def test_adjoint_of_rows_by_kernel_and_by_scatter(enabled):
+@pytest.mark.parametrize(("enabled", "unsorted"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("edges", [3, 2**20])
+def test_adjoint_of_rows_by_kernel_and_by_scatter(monkeypatch, enabled, unsorted, edges):
     """The scatter is what other devices use."""
+    monkeypatch.setattr(sparse_module, "_EDGES", edges)
     matrix = sparse.random_array((5, 7), density=0.5, random_state=np.random.default_rng(1), format="csr")
     op, ids = Sparse.from_scipy(matrix, dtype=torch.float64), torch.tensor([4, 0, 4])
+    if unsorted:
+        monkeypatch.setattr(Sparse, "_sorted", False)
     grad = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.set_grad_enabled(enabled):
         found = op.rows(ids).adjoint(grad)
     np.testing.assert_allclose(found.numpy(), matrix.toarray()[ids].T @ grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_too_many_entries_for_torch_are_refused(monkeypatch):
+    """Row pointers wrapped around."""
+    op = Sparse(*parts(PATTERN), left=LEFT, right=RIGHT)
+    monkeypatch.setattr(sparse_module, "_MOST_ENTRIES", op.nnz - 1)
+    with pytest.raises(ValueError, match=f"a matrix of {op.nnz} entries is too large for torch's CSR"):
+        op._torch_csr(torch.float64)
 
 
 def test_rows_of_rows_and_of_their_transpose():

@@ -15,6 +15,7 @@ from graphcl.objectives.self_training import self_training, soft_clusters, targe
 from graphcl.planted import planted_attributed
 from graphcl.recipes import clustered, pamc, pamc_sized, scgc
 from graphcl.recipes.clustered import Clusterer, Neighbourhoods, NodeClustering, contrast, inputs, smoothed
+from graphcl.views import neighbours
 from graphcl.views.neighbours import influence
 
 RECIPES = {"pamc": pamc, "scgc": scgc, "pamc_sized": pamc_sized}
@@ -47,6 +48,20 @@ def test_influence_is_cut_to_the_largest_and_keeps_its_sum():
         assert full[row][chosen].min() >= np.delete(full[row], chosen).max() - 1e-9
     with pytest.raises(ValueError, match="hops and limit must be 1 or more"):
         influence(GRAPH, 0)
+
+
+def test_influence_of_a_hub_is_cut_block_by_block(monkeypatch):
+    """Powers were formed whole before they were cut: 300 neighbours of one node reach each other, 90,000 entries."""
+    leaves, limit = 300, 3
+    star = Graph.from_pairs(np.zeros(leaves, dtype=int), np.arange(1, leaves + 1), leaves + 1)
+    whole = influence(star, 3, limit)
+    held, cut = [], neighbours._cut
+    monkeypatch.setattr(neighbours, "_cut", lambda matrix, limit: held.append(matrix.nnz) or cut(matrix, limit))
+    monkeypatch.setattr(neighbours, "_BLOCK_ENTRIES", 2000)
+    blocks = influence(star, 3, limit)
+    assert (blocks != whole).nnz == 0
+    assert len(held) > 40
+    assert max(held) <= 2000 + 4 * limit * leaves
 
 
 def cosine(a, b):

@@ -77,6 +77,19 @@ def test_states_of_neighbours_have_gradients():
     torch.testing.assert_close(gradient, second.sum().detach())  # linear in the scale
 
 
+@pytest.mark.parametrize("tile_entries", [1, 20])
+def test_similarities_are_held_for_some_rows_at_a_time(monkeypatch, tile_entries):
+    """A batch's were held all at once."""
+    view, batch = made(), prefix_batch(ROWS)
+    whole = view.retrieve(batch)
+    topk, held = torch.Tensor.topk, []
+    monkeypatch.setattr(torch.Tensor, "topk", lambda x, *more: held.append(x.numel()) or topk(x, *more))
+    monkeypatch.setattr(retrieved, "TILE_ENTRIES", tile_entries)
+    blocks = view.retrieve(batch)
+    assert max(held) <= max(tile_entries, len(ROWS))
+    assert all(torch.equal(a, b) for a, b in zip(whole, blocks, strict=True))
+
+
 def test_a_given_matrix_of_histories():
     vectors = torch.randn(len(ROWS), 4, generator=generator(5), dtype=torch.float64)
     view, batch = made(sequence_vectors=vectors), prefix_batch(ROWS)
