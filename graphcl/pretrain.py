@@ -164,7 +164,7 @@ def train(
     phase = None if closed else start(module, chosen, made, seed, device)
     embedding = module.embed(chosen, made, rng=Streams(seed)["init"]) if closed else torch.empty(0)
     built = time.perf_counter() - began
-    rundir.write_beginning(directory, about, device)
+    directory = rundir.write_beginning(out, about, device, resume)
     if on_start is not None:
         on_start(directory)
     clusters, best = None, {}

@@ -122,17 +122,41 @@ def training(train: _Train) -> _Train:
     return held  # type: ignore[return-value]
 
 
-def write_beginning(directory: Path, about: dict[str, Any], device: str) -> None:
-    """Nothing is written before, so settings and data that are refused leave no directory behind.
+def write_beginning(out: str | Path | None, about: dict[str, Any], device: str, resume: bool) -> Path:
+    """The run's directory, claimed again, for another process may have taken it since the first :func:`claim`.
+
+    Nothing is written before, so settings and data that are refused leave no directory behind.
 
     Raises:
-        ValueError: another process trains there.
+        ValueError: another process trains there, or has.
     """
-    locks = _locks.get()
-    if locks is not None:
-        locks.enter_context(alone(directory, "trained"))
+    locks, directory = _locks.get(), None
+    while directory is None:
+        path = claim(out, about, resume)
+        with ExitStack() as held:
+            try:
+                held.enter_context(alone(path, "trained"))
+            except ValueError:
+                if out is not None:
+                    raise
+                continue  # the next number
+            if (path / "config.json").exists() and not resume:
+                claim(path, about, resume)  # refuses a run that has begun to train
+                for left in (inside for inside in path.iterdir() if inside.is_file() and inside.name != "lock"):
+                    left.unlink()
+            directory = path
+            if locks is not None:
+                locks.push(held.pop_all())
     write_json(directory / "config.json", about)
     write_json(directory / "versions.json", versions(device))
+    return directory
+
+
+def has_trained(directory: Path) -> bool:
+    """Whether there is anything of a run that would be lost."""
+    return any(
+        (directory / name).exists() for name in ("metrics.jsonl", "checkpoint.safetensors", "model.safetensors", "result.json")
+    )
 
 
 def write_result(
@@ -261,7 +285,8 @@ def columns(options: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
 
 
 def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
-    """Where the run that ``about`` describes goes. An unnamed run never meets an older one; a named one only to resume it.
+    """Where the run that ``about`` describes goes. An unnamed run never meets an older one; a named one only to resume it, or where the
+    older one ended before its first evaluated epoch.
 
     Raises:
         ValueError: a directory in use, or of another run.
@@ -281,6 +306,8 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
             raise ValueError(f"{path} exists and is not a run; choose another --out")
         if resume:
             raise ValueError(f"there is no run to resume at {path}")
+        return path
+    if not resume and not has_trained(path):
         return path
     if not resume:
         raise ValueError(f"{path} holds a run already; resume it (--resume), delete it or choose another --out")

@@ -156,7 +156,7 @@ def train(
         phases.check(chosen)
         first = phases.start(module, chosen, plan, seed, device)
     built = time.perf_counter() - began
-    rundir.write_beginning(directory, about, device)
+    directory = rundir.write_beginning(out, about, device, resume)
     if not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
     if on_start is not None:

@@ -246,7 +246,7 @@ def train(
         phase = start(module, chosen, split.train, seed, device)
         scorer = phase.model
     moved = Progress(seconds=time.perf_counter() - began)
-    rundir.write_beginning(directory, about, device)
+    directory = rundir.write_beginning(out, about, device, resume)
     write_split(directory, split)
     if on_start is not None:
         on_start(directory)

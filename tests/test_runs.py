@@ -816,3 +816,45 @@ def test_an_unfinished_run_may_end_earlier(csv, tmp_path):
     whole = graphcl.train("xsimgcl", csv, out=tmp_path / "whole", epochs=3, **fast)
     assert ended.result["epochs"] == 3
     assert ended.result["metrics"] == whole.result["metrics"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_that_another_finished_meanwhile_is_not_written_over(csv, tmp_path, monkeypatch, named):
+    """The directory was looked at before the model was built, and never again."""
+    monkeypatch.chdir(tmp_path)
+    out, build, inner = "run" if named else None, ease.build, []
+
+    def slow(config, data, *, rng):
+        if not inner:
+            inner.append(None)
+            inner[0] = graphcl.train("ease", csv, out=out, l2=100.0)
+        return build(config, data, rng=rng)
+
+    monkeypatch.setattr(ease, "build", slow)
+    if named:
+        with pytest.raises(ValueError, match="run holds a run already; resume it"):
+            graphcl.train("ease", csv, out=out, l2=900.0)
+    else:
+        other = graphcl.train("ease", csv, out=out, l2=900.0)
+        assert (other.path.name, other.config["settings"]["l2"]) == ("ease-toy-seed0-2", 900.0)
+    first = graphcl.load(inner[0].path)
+    assert first.config["settings"]["l2"] == 100.0
+    assert first.result == inner[0].result
+    assert not list(tmp_path.rglob("lock"))
+
+
+def test_a_directory_in_which_nothing_was_trained_is_free(csv, tmp_path):
+    """What was refused only after it had begun blocked its own correction."""
+
+    def stop(path):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", on_start=stop, **SMALL)
+    assert not rundir.has_trained(tmp_path / "run")
+    other = pd.read_csv(csv).iloc[::-1].iloc[10:]
+    run = graphcl.train("lightgcn", other, out=tmp_path / "run", **{**SMALL, "dim": 3})
+    assert run.config["settings"]["dim"] == 3
+    assert sum(map(len, run.split.parts.values())) == len(other)
+    with pytest.raises(ValueError, match="run holds a run already"):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", **SMALL)
