@@ -131,9 +131,8 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None, exte
     known = {path.stem: path for path in sorted((root / "configs").glob("*.json"))}
     if name not in known and name not in programs:
         names = [*known, *programs]
-        raise ValueError(
-            f"no benchmark {name!r} in {root / 'configs'}{nearest(name, names)}; known: {', '.join(names) or 'none'}"
-        )
+        told = ", ".join(names) or "none; run it where graphcl is checked out"
+        raise ValueError(f"no benchmark {name!r} in {root / 'configs'}{nearest(name, names)}; known: {told}")
     config = None if name in programs else read_config(known[name])
     if extend and (config is None or "peer" in config):
         raise ValueError(f"only seeds of graphcl's own recipes can be extended, and {name} has none")

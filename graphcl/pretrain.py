@@ -155,6 +155,7 @@ def train(
     about = {
         "format": rundir.FORMAT, "kind": kind, "recipe": recipe, "dataset": made.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": of_graph(made),
+        **rundir.given(data, options),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():

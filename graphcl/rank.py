@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,13 @@ def history_rows(users: Tensor | np.ndarray | sparse.csr_matrix, train: sparse.c
     if users.shape[1] != train.shape[1]:
         raise ValueError(f"histories must have one column for each of {train.shape[1]} items, got {users.shape[1]}")
     return sparse.csr_matrix(users, dtype=np.float32)
+
+
+def at_most(num_items: int, k: int) -> int:
+    """Raises ValueError where k is no whole number."""
+    if not isinstance(k, Integral):
+        raise ValueError(f"k must be a whole number, got {k!r}")
+    return min(int(k), num_items)
 
 
 def top_k(

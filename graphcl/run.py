@@ -20,7 +20,7 @@ from graphcl.data.protocol import Plan
 from graphcl.data.split import Split
 from graphcl.interactions import Vocabulary, concat
 from graphcl.metrics import KNOWN
-from graphcl.rank import DotScorer, Progress, RankReport, evaluate, top_k
+from graphcl.rank import DotScorer, Progress, RankReport, at_most, evaluate, top_k
 from graphcl.recipes.model import Model
 from graphcl.recipes.parts import inputs_of, scorer_of
 from graphcl.streams import Streams
@@ -98,7 +98,8 @@ class Run(rundir.Finished):
         leaves out every interaction of the log (of the history). Users with fewer than ``k`` items left get fewer rows.
 
         Raises:
-            ValueError: users that are not in the log, a history without any known item, both arguments at once, k < 1.
+            ValueError: users that are not in the log, a history without any known item, both arguments at once, k that is no whole
+                number above 0.
         """
         if histories is not None:
             if users is not None:
@@ -111,7 +112,7 @@ class Run(rundir.Finished):
             found = np.arange(len(ids)) if users is None else rows_of(self.split.train.user_ids, ids, "user")
             names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
             seen = self._seen if exclude_seen else None
-        items, scores = top_k(self.scorer, rows, min(k, self.scorer.num_items), seen=seen, progress=progress)
+        items, scores = top_k(self.scorer, rows, at_most(self.scorer.num_items, k), seen=seen, progress=progress)
         return ranked_frame(names, self.split.train.item_ids.ids, items, scores)
 
     def similar(self, item: Any, k: int = 20) -> pd.DataFrame:
@@ -128,7 +129,7 @@ class Run(rundir.Finished):
         if learned is not None:
             table = torch.nn.functional.normalize(learned.items, dim=1)
             by, asked = DotScorer(table[row], table), torch.zeros(1, dtype=torch.int64)
-        items, scores = top_k(by, asked, min(k, num_items - 1), seen=only)
+        items, scores = top_k(by, asked, at_most(num_items - 1, k), seen=only)
         return ranked_frame(np.asarray([item], dtype=object), self.split.train.item_ids.ids, items, scores).drop(columns="user")
 
     def embeddings(self) -> Embeddings:

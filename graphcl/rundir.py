@@ -278,10 +278,20 @@ def digests(recipe: ModuleType, config: Any) -> dict[str, dict[str, str]]:
     return {"files": sums} if sums else {}
 
 
-def columns(options: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
-    """For ``about``: the names of the log's columns, where they were given."""
-    named = {key: str(value) for key, value in (options or {}).items() if key.endswith("_col")}
-    return {"columns": named} if named else {}
+def given(data: Any, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """For ``about``: the name or path of the data and the options it was read and split with, where there are some; columns apart."""
+    found: dict[str, Any] = {"data": str(data)} if isinstance(data, (str, Path)) else {}
+    options = {key: value for key, value in (options or {}).items() if value is not None}
+    named = {key: str(value) for key, value in options.items() if key.endswith("_col")}
+    rest = {key: _plain(value) for key, value in options.items() if key not in named}
+    return found | ({"columns": named} if named else {}) | ({"options": rest} if rest else {})
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold, and reads as it wrote it."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, bool, int, float)) else str(value)
 
 
 def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
@@ -323,8 +333,9 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
             continue  # it names none
         if old.get(key) != about[key]:
             if key == "fingerprint":
+                told = changes(old.get("options", {}), about.get("options", {}))
                 raise ValueError(
-                    f"{path} was trained on other data than {about['dataset']!r} as it is now; it can't go on with these"
+                    f"{path} was trained on other data than {about['dataset']!r} as it is now{told and f' ({told})'}; it can't go on with these"
                 )
             if key == "files":
                 told = ", ".join(name for name in about[key] if old[key].get(name) != about[key][name])

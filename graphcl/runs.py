@@ -140,7 +140,7 @@ def train(
         "split": {"rule": made.rule, "seed": made.split_seed},
         "fingerprint": of_split(made),
         **rundir.digests(module, chosen),
-        **rundir.columns(options),
+        **rundir.given(data, options),
     }
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():

@@ -23,7 +23,7 @@ from graphcl.data.registry import full_name
 from graphcl.data.sequences import SequenceSplit, Source, load_sequences
 from graphcl.metrics import RANKS, parse
 from graphcl.phase import Observer, Phase, Progress
-from graphcl.rank import DotScorer, top_k
+from graphcl.rank import DotScorer, at_most, top_k
 from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.recipes.parts import rows_of as batches_of
 from graphcl.recipes.parts import step_of
@@ -99,7 +99,7 @@ class SequenceRun(rundir.Finished):
             rows = rows[log.lengths.numpy()[rows] > 0]
             names = log.user_ids.ids[rows]
         seen = pattern_of(log) if exclude_seen else None
-        items, scores = top_k(self._by_rows(log), torch.from_numpy(rows), min(k, log.num_items), seen=seen, progress=progress)
+        items, scores = top_k(self._by_rows(log), torch.from_numpy(rows), at_most(log.num_items, k), seen=seen, progress=progress)
         return ranked_frame(names, log.item_ids.ids, items, scores)
 
     def similar(self, item: Any, k: int = 20) -> pd.DataFrame:
@@ -117,7 +117,7 @@ class SequenceRun(rundir.Finished):
         if vectors is not None:
             table = torch.nn.functional.normalize(vectors, dim=1)
             by = DotScorer(table[row], table)
-        items, scores = top_k(by, torch.zeros(1, dtype=torch.int64), min(k, log.num_items - 1), seen=pattern_of(only))
+        items, scores = top_k(by, torch.zeros(1, dtype=torch.int64), at_most(log.num_items - 1, k), seen=pattern_of(only))
         return ranked_frame(np.asarray([item], dtype=object), log.item_ids.ids, items, scores).drop(columns="user")
 
     def embeddings(self) -> ItemEmbeddings:
@@ -231,7 +231,7 @@ def train(
     about = {
         "format": rundir.FORMAT, "kind": "sequential", "recipe": recipe, "dataset": split.name, "seed": seed, "protocol": protocol,
         "preset": key, "settings": settings(chosen), "sources": sources, "split": {"rule": split.rule},
-        "fingerprint": of_histories(split), **rundir.digests(module, chosen), **rundir.columns(options),
+        "fingerprint": of_histories(split), **rundir.digests(module, chosen), **rundir.given(data, options),
     }  # fmt: skip
     directory = rundir.claim(out, about, resume)
     if resume and (directory / "result.json").exists():

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import importlib.metadata
 import json
 import os
 import re
@@ -311,6 +312,25 @@ def test_an_interrupted_search_goes_on(graphcl_, here, monkeypatch):
     assert (code, out, err) == (130, "", "graphcl: interrupted; the same command goes on\n")
     code, out, _ = graphcl_("tune itemknn toy.csv --trials 2")
     assert (code, out.splitlines()[0].startswith("Best of 2 trials")) == (0, True)
+
+
+def test_one_recipe_is_explained(graphcl_):
+    code, out, _ = graphcl_("recipes sgl")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].startswith("SGL: two graphs")
+    assert "drop=ed                         ed, nd, rw; edges, nodes, or another edge drop in every layer" in lines
+    assert "num_layers=3" in lines
+    assert "patience=10                     evaluations without a better validation score before stopping; 0: never stop" in lines
+    assert lines[-1] == "on general/amazon-book: weight=0.5"
+    code, out, _ = graphcl_("recipes xsimgcl --json")
+    assert json.loads(out).keys() == {"xsimgcl"}
+    code, _, err = graphcl_("recipes sgcl")
+    assert (code, err.startswith("graphcl: unknown recipe 'sgcl'; did you mean")) == (2, True)
+
+
+def test_version(graphcl_):
+    assert graphcl_("--version")[:2] == (0, importlib.metadata.version("graphcl") + "\n")
 
 
 def test_recipes(graphcl_):

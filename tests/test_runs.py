@@ -858,3 +858,38 @@ def test_a_directory_in_which_nothing_was_trained_is_free(csv, tmp_path):
     assert sum(map(len, run.split.parts.values())) == len(other)
     with pytest.raises(ValueError, match="run holds a run already"):
         graphcl.train("lightgcn", csv, out=tmp_path / "run", **SMALL)
+
+
+def test_a_run_says_what_its_log_was_read_with(csv, tmp_path):
+    options = {"k_core": 2, "ratios": (0.5, 0.25, 0.25), "time_col": "timestamp", "min_rating": None}
+    run = graphcl.train("popular", csv, out=tmp_path / "run", options=options)
+    assert run.config["data"] == str(csv)
+    assert run.config["columns"] == {"time_col": "timestamp"}
+    assert run.config["options"] == {"k_core": 2, "ratios": [0.5, 0.25, 0.25]}
+    with pytest.raises(ValueError, match=r"was trained on other data than 'toy' as it is now \(k_core 2 -> None, ratios"):
+        graphcl.train("popular", csv, out=run.path, resume=True, options={"time_col": "timestamp"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "told"),
+    [
+        ("xsimgcf", {"beside": "ease", "l2": 0.0}, "l2 must be positive"),
+        ("xsimgcf", {"factors": 0}, "factors must be at least 1"),
+        ("sgl", {"fraction": 1.5}, r"fraction must lie in \[0, 1\)"),
+        ("sgl", {"drop": "rw", "fraction": -0.1}, "fraction must lie"),
+        ("lightgcl", {"dropout": 1.0}, "dropout must lie"),
+        ("xsimgcl", {"decay": -1.0}, "decay must be 0 or more"),
+        ("xsimgcl", {"weight": -1.0}, "the weight of contrast must be 0 or more"),
+    ],
+)
+def test_settings_out_of_range_leave_nothing_behind(csv, tmp_path, recipe, settings, told):
+    with pytest.raises(ValueError, match=told):
+        graphcl.train(recipe, csv, out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("k", [2.5, None, "3"])
+def test_the_length_of_a_list_is_a_whole_number(csv, tmp_path, k):
+    run = graphcl.train("popular", csv, out=tmp_path / "run")
+    with pytest.raises(ValueError, match="k must be a whole number"):
+        run.recommend(k=k)

@@ -28,6 +28,7 @@ from graphcl.cli.options import (
     reads_log,
     torch_device,
 )
+from graphcl.cli.recipes import recipes
 from graphcl.cli.tune import tune
 
 app = typer.Typer(
@@ -37,6 +38,23 @@ app = typer.Typer(
 app.add_typer(data_verbs, name="data")
 app.command()(compare)
 app.command()(tune)
+app.command()(recipes)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("graphcl"))
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print it.")] = False,
+) -> None:
+    pass
+
 
 # Click's UsageError; typer holds click in different places from version to version.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -116,7 +134,7 @@ def train(
     """Train a recipe on a log or a graph, evaluate it honestly and keep the run."""
     import inspect
 
-    from graphcl import bench, runs
+    from graphcl import bench, rundir, runs
     from graphcl.run import Run
     from graphcl.sequence_run import SequenceRun
 
@@ -140,7 +158,7 @@ def train(
                 elif isinstance(run, SequenceRun):
                     rows += bench.sequence_floor(run.split, protocol, run.path / "floor")
         except (KeyboardInterrupt, OSError) as error:
-            if not where:
+            if not where or (isinstance(error, OSError) and not rundir.has_trained(where[0])):
                 raise
             again = [word for word in sys.argv[1:] if word != "--resume"] + ([] if out is not None else ["--out", str(where[0])])
             reason, code = (_told(error), 1) if isinstance(error, OSError) else ("interrupted", 130)
@@ -308,31 +326,6 @@ def embed(run: RunDir, out: Annotated[Path, typer.Option(help="A .npz, .parquet 
     export.check(out)
     export.write(runs.load(run).embeddings(), out)
     print(out)
-
-
-@app.command()
-def recipes(as_json: Json = False) -> None:
-    """List the recipes and their settings."""
-    import dataclasses
-
-    from graphcl.recipes import RECIPES
-    from graphcl.recipes.configure import find
-
-    found: dict[str, dict[str, Any]] = {}
-    for name in RECIPES:
-        module = find(name)
-        fields = {f.name: f.default for f in dataclasses.fields(module.Config)}
-        found[name] = {
-            "about": (module.__doc__ or "").strip().splitlines()[0],
-            "settings": fields,
-            "presets": list(module.PRESETS),
-        }
-    if as_json:
-        print(json.dumps(found))
-        return
-    for name, about in found.items():
-        print(f"{name:16}{about['about']}")
-        print(" " * 16 + ", ".join(f"{k}={v}" for k, v in about["settings"].items()))
 
 
 @app.command("protocols")

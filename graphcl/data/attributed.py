@@ -277,7 +277,10 @@ def write_attributed(data: AttributedData, path: str | Path) -> None:
 def _array(arrays: Mapping[str, np.ndarray], key: str, path: Path, ndim: int) -> np.ndarray:
     """Whole numbers, as int64: small types of ids are widened before they are used."""
     if key not in arrays:
-        raise ValueError(f"{path}: there is no array {key}; it has {', '.join(arrays) or 'none'}")
+        raise ValueError(
+            f"{path}: there is no array {key}; it has {', '.join(arrays) or 'none'}. An attributed graph has edges [E, 2] and x [N, F], "
+            "or the parts of a sparse x, and perhaps y [N], train_idx, val_idx, test_idx"
+        )
     found = arrays[key]
     if found.ndim != ndim or found.dtype.kind not in "iu":
         raise ValueError(f"{path}: {key} must hold whole numbers in {ndim} dimensions, got {found.dtype} of shape {found.shape}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -87,6 +88,10 @@ WELL_KNOWN = {
     "rating": ["rating", "ratings", "score", "scores", "star", "stars", "overall"],
 }
 
+_LIKE_A_TIME = re.compile(r"(?:^|[^a-z]|(?<=[a-z])(?=[A-Z]))(?i:at|on|when|date|time|datetime|timestamp|ts|day|played|visited)$")
+
+_MISSING = "is missing; {}_col='' reads the log without"
+
 
 def role(name: str) -> str | None:
     """What a well-known column name stands for."""
@@ -95,7 +100,7 @@ def role(name: str) -> str | None:
 
 
 def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> dict[str, str]:
-    """Role -> column, of the columns asked for and, for the rest, of the well-known names.
+    """Role -> column, of the columns asked for and, for the rest, of the well-known names. "" asks for no time, or no rating.
 
     Raises: ValueError where a column is missing or two could be meant.
     """
@@ -103,7 +108,7 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"{where}: column {twice!r} stands twice; the columns are: {listed}")
-    asked_for = [column for column in given.values() if column is not None]
+    asked_for = [column for column in given.values() if column]
     for column in asked_for:
         if asked_for.count(column) > 1:
             both = " and ".join(what for what, name in given.items() if name == column)
@@ -111,6 +116,8 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
     chosen: dict[str, str] = {}
     for what in WELL_KNOWN:
         asked = given.get(what)
+        if asked == "" and what in ("time", "rating"):
+            continue
         if asked is not None:
             if asked not in names:
                 hint = nearest(str(asked), map(str, names))
@@ -127,6 +134,14 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
             raise MissingColumn(
                 f"{where}: no column is known to hold the {what}; name it with {what}_col= (--{what}-col). "
                 f"The columns are: {listed}"
+            )
+    if "time" not in chosen and given.get("time") is None:
+        left = [str(name) for name in names if name not in chosen.values()]
+        like = [name for name in left if _LIKE_A_TIME.search(name.lower() if name.isupper() else name)]
+        if like:
+            warnings.warn(
+                f"{where}: rows are taken to have no time; if {' or '.join(like)} is one, say time_col= (--time-col), else time_col=''",
+                stacklevel=5,
             )
     return chosen
 
@@ -187,7 +202,7 @@ def numbers_of(column: pd.Series, what: str, where: Where) -> np.ndarray:
     if bad.any():
         row = int(bad.argmax())
         value = column.iloc[row]
-        said = "is missing" if pd.isna(value) or str(value).strip() == "" else f"{value!s:.40} is not a finite number"
+        said = _MISSING.format(what) if pd.isna(value) or str(value).strip() == "" else f"{value!s:.40} is not a finite number"
         raise ValueError(f"{where(row)}: the {what} {said}")
     return numbers
 
@@ -218,7 +233,7 @@ def seconds_of(column: pd.Series, what: str, where: Where, *, dates: bool) -> np
         row = int(missing.argmax())
         value = column.iloc[row]
         absent = pd.isna(value) or str(value).strip() == ""
-        said = "is missing" if absent else f"{value!s:.40} is neither a number nor an ISO 8601 date"
+        said = _MISSING.format(what) if absent else f"{value!s:.40} is neither a number nor an ISO 8601 date"
         raise ValueError(f"{where(row)}: the {what} {said}")
     naive = stamps.dt.tz_convert(None).to_numpy()
     return naive.astype("datetime64[us]").astype(np.int64) / 1e6

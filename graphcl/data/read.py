@@ -50,7 +50,7 @@ def read_interactions(
     Text may be gzipped; it is read twice (three times if it holds double quotes), in blocks. The peak of memory is under three
     times the result for logs of millions of rows; what is held whole is a text between two double quotes, one with `\\r`
     alone for line ends, and npz. `format` is told from the file where it can be. Columns go by the names given, else by well-known
-    ones (`userId`, `movie_id`, `timestamp`, `stars`, ...).
+    ones (`userId`, `movie_id`, `timestamp`, `stars`, ...); `time_col=""` and `rating_col=""` read none.
 
     Ids: a text column becomes int64 only if every id prints back the same, so `007` stays `007`; ids of Parquet and
     DataFrames stay int64 or become their text (dates too). `NA` and the like are ids as good as any. Time: numbers stay
@@ -124,5 +124,5 @@ def _holds_arrays(path: Path) -> bool:
 def reject_names(path: Path, format: str, given: dict[str, Any]) -> None:
     """Raises: ValueError if columns are named for a format that has none."""
     for role, column in given.items():
-        if column is not None:
+        if column:
             raise MissingColumn(f"{path}: format {format} has no named columns, so {role}_col={column!r} cannot be found")

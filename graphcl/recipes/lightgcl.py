@@ -23,7 +23,7 @@ from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
 from graphcl.objectives import InfoNCE
 from graphcl.ops import LowRank, Operator, Sparse, sketched_svd, truncated_svd
-from graphcl.perturb.edges import dropout_edges
+from graphcl.perturb.edges import check_fraction, dropout_edges
 from graphcl.recipes.denominator import Denominator, strategy
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
@@ -77,6 +77,7 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
 
 def edge_dropout(p: float, num_layers: int) -> Callable[[Graph, torch.Generator], Graph] | None:
     """Value dropout of the main pass's graph, anew for every layer and direction."""
+    check_fraction(p, "dropout")
     if not p:
         return None
     return lambda graph, rng: dropout_edges(graph, p, num_layers, rng)

@@ -140,6 +140,9 @@ class Contrast(nn.Module):
         name: str = "contrast",
     ):
         super().__init__()
+        for each in weight.values() if isinstance(weight, Mapping) else (weight,):
+            if not each >= 0:
+                raise ValueError(f"the weight of {name} must be 0 or more, got {each}")
         self.views, self.objective, self.weight, self.rows, self.name = views, objective, weight, rows, name
         negatives = getattr(objective, "negatives", None)
         self.negatives = negatives if isinstance(negatives, nn.Module) else None  # what it keeps is in every checkpoint

@@ -32,6 +32,8 @@ class Ranking:
     name: str = "bpr"  # of the term
 
     def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(f"decay must be 0 or more, got {self.weight}")
         if self.decay not in get_args(Decay):
             raise ValueError(f"decay must be one of {', '.join(get_args(Decay))}, got {self.decay!r}")
 

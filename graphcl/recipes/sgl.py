@@ -19,7 +19,7 @@ from graphcl.encoders.readout import mean, total
 from graphcl.graph import bipartite
 from graphcl.interactions import Interactions
 from graphcl.objectives import InfoNCE
-from graphcl.perturb.edges import drop_edges, random_walk
+from graphcl.perturb.edges import check_fraction, drop_edges, random_walk
 from graphcl.perturb.nodes import drop_nodes
 from graphcl.recipes.denominator import Denominator, strategy
 from graphcl.recipes.model import Contrast, Model, Rows
@@ -54,6 +54,7 @@ SPACE: dict[str, tuple | list] = {
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
+    check_fraction(config.fraction, "fraction")
     encoder = LightGCN(sizes(data), config.dim, config.num_layers, rng=rng)
     changes = {
         "ed": lambda graph, rng: drop_edges(graph, config.fraction, rng),

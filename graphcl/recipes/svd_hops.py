@@ -28,6 +28,10 @@ class Config:
     probe_learning_rate: float = 0.05
     probe_weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.num_hops < 0:
+            raise ValueError(f"num_hops must be 0 or more, got {self.num_hops}")
+
 
 PRESETS: dict[str, dict] = {"hetero/aminer": {"num_hops": 12}}  # by the probe on validation nodes, of 1 to 24
 SPACE: dict[str, tuple | list] = {"num_hops": (0, 16)}

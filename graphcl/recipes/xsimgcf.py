@@ -40,6 +40,7 @@ class Config(xsimgcl.Config):
             raise ValueError(f"beside must be gfcf or ease, got {self.beside!r}")
         if not self.beside_weight >= 0:
             raise ValueError(f"beside_weight must be 0 or more, got {self.beside_weight}")
+        ease.Config(l2=self.l2), gfcf.Config(factors=self.factors, alpha=self.alpha)  # refused now, not after training
 
 
 PRESETS: dict[str, dict] = {}

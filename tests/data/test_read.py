@@ -220,6 +220,19 @@ def test_well_known_names(tmp_path, header):
     assert pairs(read_interactions(put(tmp_path, header + "\n7,10\n9,20\n"))) == [(7, 10), (9, 20)]
 
 
+def test_a_log_with_gaps_is_read_without_its_ratings_and_times(tmp_path):
+    """A gap in a column that nobody used made the log unreadable."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,rating,time\na,x,5,\na,y,,7\n")
+    with pytest.raises(ValueError, match="the rating is missing; rating_col='' reads the log without"):
+        read_interactions(path, time_col="")
+    for source in (path, pd.read_csv(path)):
+        log = read_interactions(source, rating_col="", time_col="")
+        assert (len(log), log.rating, log.time) == (2, None, None)
+    (tmp_path / "lines.txt").write_text("0 1 2\n1 2\n")
+    assert len(read_interactions(tmp_path / "lines.txt", format="adjacency", time_col="")) == 3
+
+
 def test_named_columns_go_before_well_known_ones(tmp_path):
     path = put(tmp_path, "who,item,what,rating,when\n7,1,10,4,5\n9,2,20,3,6\n")
     log = read_interactions(path, user_col="who", item_col="what", time_col="when")
