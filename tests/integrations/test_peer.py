@@ -121,4 +121,4 @@ def test_without_recbole_one_line_says_what_to_do():
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: RecBole 1.2.1 runs with NumPy 1 and pandas 2")
-    assert "pip install -c constraints-recbole.txt" in last
+    assert 'pip install -c constraints.txt -c constraints-recbole.txt -e ".[recbole]"' in last
