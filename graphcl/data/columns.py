@@ -147,8 +147,14 @@ def choose(names: Sequence[str], given: dict[str, str | None], where: str) -> di
 
 
 def factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int32 rows in order of first appearance, and the distinct values."""
-    rows, distinct = pd.factorize(values)
+    """int32 rows in order of first appearance, and the distinct values. Raises: ValueError for lists and the like."""
+    try:
+        rows, distinct = pd.factorize(values)
+    except TypeError:  # of what has no hash
+        kind = next(type(value).__name__ for value in values if getattr(value, "__hash__", None) is None)
+        raise ValueError(
+            f"ids must be numbers, text or dates, one a row, but a column of ids holds values of type {kind}"
+        ) from None
     return rows.astype(np.int32), np.asarray(distinct)
 
 

@@ -233,6 +233,15 @@ def test_a_log_with_gaps_is_read_without_its_ratings_and_times(tmp_path):
     assert len(read_interactions(tmp_path / "lines.txt", format="adjacency", time_col="")) == 3
 
 
+@pytest.mark.parametrize("value", [["x"], {"x": 1}])
+def test_ids_that_are_no_single_values(tmp_path, value):
+    frame = pd.DataFrame({"user": ["a", "b"], "item": [value, value]})
+    frame.to_parquet(tmp_path / "log.parquet")
+    for source in (frame, tmp_path / "log.parquet"):
+        with pytest.raises(ValueError, match="ids must be numbers, text or dates, one a row"):
+            read_interactions(source)
+
+
 def test_named_columns_go_before_well_known_ones(tmp_path):
     path = put(tmp_path, "who,item,what,rating,when\n7,1,10,4,5\n9,2,20,3,6\n")
     log = read_interactions(path, user_col="who", item_col="what", time_col="when")
