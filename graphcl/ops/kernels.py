@@ -10,7 +10,7 @@ With noise, the finished row is moved before it is written, which saves two pass
 
     y[i] += eps * sign(y[i]) * u / |u|,   u[k] = uniform(key, i, k)
 
-There products are not fused with additions: which are is chosen anew when numba links code for its cache, so the process that compiles
+There products are not fused with additions: code from numba's cache fuses others than code just compiled, so the process that compiles
 would round otherwise than those that load.
 """
 
