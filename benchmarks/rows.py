@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from graphcl.bench import FLOOR, SEQUENCE_FLOOR, read_config
+from graphcl.bench import FLOOR, SEQUENCE_FLOOR, read_config, seeds_stamped
 from graphcl.data.protocol import PROTOCOLS
 from graphcl.metrics import MASKED
 
@@ -91,7 +91,7 @@ class Row:
 
     @property
     def seeds(self) -> list[dict[str, Any]]:
-        return [] if self.result is None else self.result["seeds"]
+        return seeds_stamped(self.result or {})
 
     @property
     def told_seeds(self) -> str:
@@ -125,24 +125,19 @@ class Row:
     @property
     def minutes(self) -> float:
         """Of training, mean over the seeds that were measured on the last one's processor."""
-        cpus = [(seed.get("hardware") or self._of_all("hardware")).get("cpu") for seed in self.seeds]
+        cpus = [(seed.get("hardware") or {}).get("cpu") for seed in self.seeds]
         found = [seed["seconds"]["train"] for seed, cpu in zip(self.seeds, cpus, strict=True) if cpu == cpus[-1]]
         return sum(found) / len(found) / 60
 
     @property
     def threads(self) -> str:
         """Of torch and, where it is known and another number, of numba; those of all seeds."""
-        old = {"torch": self._of_all("versions").get("threads")}  # before seeds kept their own
         found = set()
         for seed in self.seeds:
-            each = seed.get("threads") or old
+            each = seed.get("threads") or {"torch": seed["versions"].get("threads")}  # before seeds kept their own
             torch, numba = each.get("torch"), each.get("numba")
             found.add(f"{torch or '?'}" + ("" if numba in (None, torch) else f" / {numba}"))
         return ", ".join(sorted(found))
-
-    def _of_all(self, key: str) -> dict[str, Any]:
-        """What a result tells once for all seeds."""
-        return (self.result or {}).get(key) or {}
 
 
 def rows(root: Path = ROOT) -> list[Row]:
@@ -183,10 +178,7 @@ def about(group: tuple[str, str, str]) -> str:
             else "no label chooses anything, but that the floor's settings, one for all sets, were found by looking at labels"
         )
         return f"trained without labels, {told}; as many clusters as classes; spread over training seeds"
-    if group[2] == "leave_one_out":
-        return "each user's last item among all items, from all before it; select on the last but one; seen items stay in the ranking"
-    if kind_of(group[0]) is SEQUENCES:
-        return (
-            "each user's last item among all items, from all before it; select on the last but one; ties count against the target"
-        )
+    if group[2] == "leave_one_out" or kind_of(group[0]) is SEQUENCES:
+        told = "seen items stay in the ranking" if group[2] else "ties count against the target"
+        return f"each user's last item among all items, from all before it; select on the last but one; {told}"
     return PROTOCOLS[group[1]].about

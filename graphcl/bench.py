@@ -133,10 +133,10 @@ def run(name: str, *, root: Path = Path("benchmarks"), observe: Any = None, exte
         names = [*known, *programs]
         told = ", ".join(names) or "none; run it where graphcl is checked out"
         raise ValueError(f"no benchmark {name!r} in {root / 'configs'}{nearest(name, names)}; known: {told}")
-    config = None if name in programs else read_config(known[name])
-    if extend and (config is None or "peer" in config):
+    config = {} if name in programs else read_config(known[name])
+    if extend and (name in programs or "peer" in config):
         raise ValueError(f"only seeds of graphcl's own recipes can be extended, and {name} has none")
-    if config is None:
+    if name in programs:
         return program(root / f"{name}.py")(root)
     if "peer" in config:  # another toolkit's model, in an environment of its own
         from graphcl.integrations import peer

@@ -130,23 +130,19 @@ def write_beginning(out: str | Path | None, about: dict[str, Any], device: str, 
     Raises:
         ValueError: another process trains there, or has.
     """
-    locks, directory = _locks.get(), None
-    while directory is None:
-        path = claim(out, about, resume)
-        with ExitStack() as held:
-            try:
-                held.enter_context(alone(path, "trained"))
-            except ValueError:
-                if out is not None:
-                    raise
-                continue  # the next number
-            if (path / "config.json").exists() and not resume:
-                claim(path, about, resume)  # refuses a run that has begun to train
-                for left in (inside for inside in path.iterdir() if inside.is_file() and inside.name != "lock"):
-                    left.unlink()
-            directory = path
-            if locks is not None:
-                locks.push(held.pop_all())
+    locks = _locks.get()
+    while True:
+        directory = claim(out, about, resume)
+        try:
+            with ExitStack() as held:
+                held.enter_context(alone(directory, "trained"))
+                claim(directory, about, resume)  # it may have finished before it could be held
+                if locks is not None:
+                    locks.push(held.pop_all())
+            break
+        except ValueError:
+            if out is not None:
+                raise  # else: the next number
     write_json(directory / "config.json", about)
     write_json(directory / "versions.json", versions(device))
     return directory
@@ -317,9 +313,9 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
         if resume:
             raise ValueError(f"there is no run to resume at {path}")
         return path
-    if not resume and not has_trained(path):
-        return path
     if not resume:
+        if not has_trained(path):
+            return path
         raise ValueError(f"{path} holds a run already; resume it (--resume), delete it or choose another --out")
     old = read_json(path / "config.json")
     if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():

@@ -157,7 +157,7 @@ def train(
         first = phases.start(module, chosen, plan, seed, device)
     built = time.perf_counter() - began
     directory = rundir.write_beginning(out, about, device, resume)
-    if not (directory / "log.safetensors").exists():
+    if not resume or not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
     if on_start is not None:
         on_start(directory)

@@ -484,9 +484,6 @@ def test_a_split_without_the_needed_part(tmp_path):
     assert graphcl.train("popular", whole, out=tmp_path / "run", protocol="as-published").result["metrics"].keys() == {"test"}
 
 
-# --- the same again ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("recipe", ["itemknn", "ease", "gfcf"])
 def test_a_closed_form_is_refitted_on_validation_too(csv, tmp_path, recipe):
     """It was fitted on train alone, and scored train and validation once it was loaded."""
@@ -503,6 +500,9 @@ def test_a_closed_form_is_refitted_on_validation_too(csv, tmp_path, recipe):
     assert {key: run.result["metrics"]["test"][key] for key in means} == pytest.approx(means)
     assert run.evaluate().means == run.result["metrics"]["test"]
     assert "valid" not in run.result["metrics"]  # it was fitted on it
+
+
+# --- the same again ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("recipe", ["lightgcn", "sgl"])

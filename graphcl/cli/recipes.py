@@ -26,15 +26,16 @@ def recipes(
     from graphcl.recipes import RECIPES
     from graphcl.recipes.configure import find
 
+    if name and not as_json:
+        _explain(find(name))
+        return
     found = {each: _told(find(each)) for each in ([name] if name else RECIPES)}
     if as_json:
         print(json.dumps(found))
-    elif name:
-        _explain(find(name))
-    else:
-        for each, about in found.items():
-            print(f"{each:16}{about['about']}")
-            print(" " * 16 + ", ".join(f"{key}={value}" for key, value in about["settings"].items()))
+        return
+    for each, about in found.items():
+        print(f"{each:16}{about['about']}")
+        print(" " * 16 + ", ".join(f"{key}={value}" for key, value in about["settings"].items()))
 
 
 def _told(module: ModuleType) -> dict[str, Any]:

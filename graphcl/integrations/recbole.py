@@ -55,8 +55,10 @@ from graphcl.run import Embeddings
 from graphcl.streams import Streams
 
 __all__ = ["EVALUATION", "Outcome", "compatible", "metrics_of", "recbole_model", "run", "settings_for", "split_of", "told"]
-_NEEDED = "RecBole 1.2.1 runs with NumPy 1 and pandas 2; make an environment with: "
-_NEEDED += 'pip install -c constraints.txt -c constraints-recbole.txt -e ".[recbole]"'
+_NEEDED = (
+    "RecBole 1.2.1 runs with NumPy 1 and pandas 2; make an environment with: "
+    'pip install -c constraints.txt -c constraints-recbole.txt -e ".[recbole]"'
+)
 if int(np.__version__.split(".")[0]) > 1 or int(pd.__version__.split(".")[0]) > 2:
     raise ImportError(f"{_NEEDED} (here are NumPy {np.__version__} and pandas {pd.__version__})")
 try:

@@ -10,6 +10,7 @@ from graphcl.objectives.approximate import Gap, measured, watched
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.rows import check_single, row_weights, weighted_mean
+from graphcl.ops import Disagreement
 
 _TILE_ENTRIES = 2**20  # pairs whose exact weights are held at a time
 
@@ -60,10 +61,9 @@ class ClusterMeans(Part):
     @torch.no_grad()
     def _gap(self, pair: Pair, keys: Tensor, assignments: Tensor, lse: Tensor) -> Gap:
         some, exact = watched(lse), []
-        for anchors in some.split(max(1, _TILE_ENTRIES // len(keys))):
-            own = assignments[pair.positives[anchors]]
-            parted = torch.zeros(len(anchors), len(keys), dtype=torch.int32, device=keys.device)
-            for mine, theirs in zip(own.T, assignments.T, strict=True):
-                parted += mine[:, None] != theirs
-            exact.append((pair.query[anchors].detach() @ keys.T / self.temperature + parted.log()).logsumexp(1))
+        step, weigh = max(1, _TILE_ENTRIES // len(keys)), Disagreement(assignments[pair.positives[some]], assignments)
+        for start, query in zip(range(0, len(some), step), pair.query[some].split(step), strict=True):
+            logits = keys @ query.T / self.temperature
+            weigh.add_log(logits, start, start + len(query))
+            exact.append(logits.logsumexp(0))
         return measured(self, pair.kind, lse[some], torch.cat(exact))

@@ -36,7 +36,7 @@ told(near, far, sums, logits, closed)
 
 @pytest.mark.slow
 def test_a_process_that_compiles_has_the_bits_of_one_that_does_not(tmp_path):
-    """The noise and the gradients of AdaMEOW's gate differed in the last place: fused products are chosen anew when code is linked."""
+    """The noise and the gradients of AdaMEOW's gate differed in the last place, by which products were fused."""
     root = Path(__file__).resolve().parents[2]
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
     first, second = (
