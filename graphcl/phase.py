@@ -149,6 +149,8 @@ def epochs_of(
     """Trains to the end or until patience is spent, then restores the best weights; without ``assess`` those of the last epoch.
 
     A checkpoint and a line of metrics are written after every evaluated epoch, at its end; without ``directory`` nothing is.
+
+    Raises FloatingPointError where the parameters are not finite at the end.
     """
     if directory is not None:
         log, saved = directory / "metrics.jsonl", directory / f"checkpoint{name}.safetensors"
@@ -196,6 +198,9 @@ def epochs_of(
                 break
     if phase.best:
         phase.model.load_state_dict(phase.best)
+    broken = [name for name, value in phase.model.named_parameters() if not bool(value.isfinite().all())]
+    if broken:  # no loss has seen it
+        raise FloatingPointError(f"{', '.join(broken)} is not finite after the last step; a smaller learning_rate may help")
     return phase
 
 

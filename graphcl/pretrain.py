@@ -382,11 +382,13 @@ def probed(
         )  # fmt: skip
         test, spread, valid = dict(fits.means), dict(fits.stds), {"valid": dict(fits.valid)}
     known = labels[labels >= 0]
-    if len(known.unique()) > 1 and len(known) >= (num_clusters or 0):  # k-means is of the nodes that have a label
-        probe = cluster_probe(embedding, labels, num_clusters=num_clusters, seed=seed)
-        if clusters is None:
-            test, spread = {**test, **probe.means}, {**spread, **probe.stds}
-        else:
+    if len(known.unique()) > 1:
+        if clusters is not None:
             test |= clustering(labels, clusters)
-            kmeans = {"kmeans": probe.means, "kmeans_std": probe.stds}
+        if len(known) >= (num_clusters or 0):  # k-means is of the nodes that have a label
+            probe = cluster_probe(embedding, labels, num_clusters=num_clusters, seed=seed)
+            if clusters is None:
+                test, spread = {**test, **probe.means}, {**spread, **probe.stds}
+            else:
+                kmeans = {"kmeans": probe.means, "kmeans_std": probe.stds}
     return {"test": test, "test_std": spread, **valid, **kmeans, "embedding": geometry.of_nodes(embedding, labels)}

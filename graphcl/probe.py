@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,8 +141,16 @@ def k_means(
 
     if not 1 <= num_clusters <= len(embeddings):
         raise ValueError(f"num_clusters must lie between 1 and the number of rows, {len(embeddings)}, got {num_clusters}")
-    found = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(embeddings.numpy(force=True))
+    with one_thread():
+        found = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(embeddings.numpy(force=True))
     return torch.from_numpy(found.astype(np.int64))
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """scikit-learn's k-means adds what its threads found in the order in which they end: with three or more, other bits at each call."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="openmp")
 
 
 def clustering(

@@ -185,6 +185,8 @@ def _ranked(
         users = torch.as_tensor(users, dtype=torch.int64)
     left_out = _merged(seen, scorer.num_items)
     owners = np.arange(num) if folded else users.cpu().numpy()  # rows of left_out
+    if num and owners.min() < 0:
+        raise ValueError(f"user rows must be 0 or more, got {int(owners.min())}: an id that is not in the log has the row -1")
     if left_out is not None and num and owners.max() >= left_out.shape[0]:
         raise ValueError(f"seen has {left_out.shape[0]} rows, too few for user row {int(owners.max())}")
     if block is None:

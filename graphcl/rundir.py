@@ -320,10 +320,11 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     old = read_json(path / "config.json")
     if "epochs" in old.get("settings", {}) and not (path / "result.json").exists():
         # How far an unfinished run goes may change: no epoch depends on how many follow.
-        wanted, trained = about["settings"].get("epochs"), trained_epochs(path)
+        wanted, (trained, finished) = about["settings"].get("epochs"), _trained(path)
         if wanted is not None and wanted < trained:
             raise ValueError(f"{path} has trained {trained} epochs, more than epochs={wanted}")
-        old["settings"]["epochs"] = wanted
+        if not (finished and trained == old["settings"]["epochs"]):  # else it has only to be ranked
+            old["settings"]["epochs"] = wanted
     for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings", "files"):
         if key == "files" and (key not in old or key not in about):
             continue  # it names none
@@ -343,13 +344,13 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     return path
 
 
-def trained_epochs(path: Path) -> int:
-    """The epoch that a run goes on from; its log of metrics may be a line ahead, or end in the middle of one."""
+def _trained(path: Path) -> tuple[int, bool]:
+    """The epoch that a run goes on from, and whether it was the last; its log may be a line ahead, or end in the middle of one."""
     saved = path / "checkpoint.safetensors"
     if not saved.exists():
-        return 0
+        return 0, False
     with _opened(saved) as (_, about):
-        return about["progress"]["epoch"]
+        return about["progress"]["epoch"], about["progress"]["finished"]
 
 
 def versions(device: str = "cpu") -> dict[str, Any]:

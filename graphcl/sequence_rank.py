@@ -68,7 +68,8 @@ def next_ranks(
     """
     num_items = held_out.log.num_items
     if block is None:
-        block = max(1, (TILE_CPU if torch.device(device).type == "cpu" else TILE_DEVICE) // num_items)
+        longest = int(held_out.lengths.max()) if len(held_out.lengths) else 0  # whole histories are looked at, to be left out
+        block = max(1, (TILE_CPU if torch.device(device).type == "cpu" else TILE_DEVICE) // max(num_items, longest))
     order = held_out.lengths.argsort()
     keep, mask = torch.empty_like(order), torch.empty_like(order)
     starts = range(0, len(order), block)

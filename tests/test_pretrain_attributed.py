@@ -366,3 +366,7 @@ def test_more_clusters_than_labelled_nodes_are_not_held_against_labels(tmp_path)
     run = graphcl.train("svd_kmeans", data, out=tmp_path / "run")
     assert run.result["metrics"]["test"] == {}
     assert len(set(run.clusters())) == 6
+    for protocol in ("valid", "as-published"):  # a model's own are compared with classes, however few nodes have one
+        run = graphcl.train("pamc", data, out=tmp_path / protocol, protocol=protocol, epochs=1, pretrain_epochs=0)
+        assert set(run.result["metrics"]["test"]) == {"acc", "nmi", "ari", "f1"}
+        assert "kmeans" not in run.result["metrics"]

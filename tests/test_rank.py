@@ -143,6 +143,9 @@ def test_refusals():
         rank.top_k(scorer, np.arange(3), 2, seen=sparse.csr_matrix((NUM_USERS, NUM_ITEMS + 1)))
     with pytest.raises(ValueError, match="too few for user row 36"):
         rank.top_k(scorer, np.arange(NUM_USERS), 2, seen=sparse.csr_matrix((NUM_USERS - 1, NUM_ITEMS)))
+    for seen in (None, pattern(0.1, 0)):  # the last user's list, with nothing left out, would be another's
+        with pytest.raises(ValueError, match="user rows must be 0 or more, got -1"):
+            rank.top_k(scorer, np.array([2, -1]), 2, seen=seen)
     scorer.num_items = NUM_ITEMS + 1
     with pytest.raises(ValueError, match="the scorer gave"):
         rank.top_k(scorer, np.arange(3), 2)

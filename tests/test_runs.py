@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import graphcl
-from graphcl import rundir, runs
+from graphcl import phase, rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.fingerprint import of_split
@@ -623,6 +623,36 @@ def test_a_run_cannot_go_on_with_fewer_epochs_than_it_has_trained(csv, tmp_path)
     assert graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **SMALL).result["epochs"] == 4
 
 
+def test_a_run_that_has_only_to_be_ranked_cannot_go_on_with_more(csv, tmp_path):
+    """It would be written down with epochs that it never trained."""
+
+    def interrupt(kind, what):
+        if kind == "epoch" and what["epoch"] == SMALL["epochs"]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", observe=interrupt, **SMALL)
+    with pytest.raises(ValueError, match=r"has other settings \(epochs 4 -> 6\)"):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **{**SMALL, "epochs": 6})
+    assert graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **SMALL).result["epochs"] == 4
+
+
+def test_a_table_that_the_last_step_broke_is_told(csv, tmp_path, monkeypatch):
+    """No loss has seen it, and with all of the log trained on nothing is ranked."""
+    whole = phase.fit
+
+    def breaking(model, *arguments, **options):
+        for epoch in whole(model, *arguments, **options):
+            with torch.no_grad():
+                next(model.parameters())[0, 0] = torch.nan
+            yield epoch
+
+    monkeypatch.setattr(phase, "fit", breaking)
+    with pytest.raises(FloatingPointError, match="is not finite after the last step"):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", protocol="all", **{**SMALL, "epochs": 1})
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_what_is_no_log():
     for wrong in (None, 3, [("u", "i")]):
         with pytest.raises(ValueError, match=f"a log is needed: .*, got {type(wrong).__name__}"):
@@ -878,6 +908,7 @@ def test_a_run_says_what_its_log_was_read_with(csv, tmp_path):
         ("sgl", {"fraction": 1.5}, r"fraction must lie in \[0, 1\)"),
         ("sgl", {"drop": "rw", "fraction": -0.1}, "fraction must lie"),
         ("lightgcl", {"dropout": 1.0}, "dropout must lie"),
+        ("lightgcn", {"init": -1.0}, "init must be 'xavier' or a standard deviation of 0 or more, got -1.0"),
         ("xsimgcl", {"decay": -1.0}, "decay must be 0 or more"),
         ("xsimgcl", {"weight": -1.0}, "the weight of contrast must be 0 or more"),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from graphcl import sequence_rank
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.sequence import NextItems, Sequences
 from graphcl.sequence_rank import evaluate_next, next_ranks
@@ -61,6 +62,17 @@ def test_ranks(block, max_length):
     assert (keep.tolist(), mask.tolist()) == by_loop(held_out, Sums(), max_length)
     assert (mask == ITEMS).any()  # some targets cannot be reached
     assert (mask < keep).any()
+
+
+def test_a_long_history_shortens_the_blocks(monkeypatch):
+    """Whole histories are padded to the longest of a block."""
+    monkeypatch.setattr(sequence_rank, "TILE_CPU", 4 * ITEMS)
+    users = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2 * ITEMS + 1]).astype(np.int32)
+    items = (np.arange(len(users)) % ITEMS).astype(np.int32)
+    log = Sequences.from_interactions(Interactions(users, items, Vocabulary(np.arange(9)), Vocabulary(np.arange(ITEMS))))
+    held_out, scorer = NextItems(log, torch.arange(9), log.pointers[1:] - 1), Sums()
+    assert next_ranks(scorer, held_out)[0].tolist() == by_loop(held_out, Sums())[0]
+    assert [len(items) for items, _ in scorer.calls] == [2, 2, 2, 2, 1]
 
 
 def test_a_scorer_sees_rows_filled_with_the_number_of_items():

@@ -41,7 +41,7 @@ def of_histories(split: SequenceSplit) -> str:
 
 
 def of_graph(data: AttributedData | NodeData) -> str:
-    """Of every relation or edge, feature, label and split, in order, of meta-paths, and of a number of clusters that is not that of the
+    """Of every relation or edge, feature, label and split, in order, of meta-paths, given positives, and of a number of clusters that is not that of the
     classes."""
     digest = hashlib.sha256()
 
@@ -64,6 +64,8 @@ def of_graph(data: AttributedData | NodeData) -> str:
             digest.update(name.encode())
             add(table)
         digest.update(" ".join(data.metapaths).encode())
+        if data.positives is not None:
+            add(data.positives)
     for tensor in (data.labels, *(rows for split in data.splits.values() for rows in split)):
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

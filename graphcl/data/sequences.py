@@ -161,6 +161,8 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
             raise ValueError(
                 f"{path}: {' and '.join(p.name for p in files.values())} come already split; sequences need a whole log"
             )
+        if files["log"].suffix == ".npz":
+            raise ValueError(f"{files['log']}: a matrix keeps no order of a user's items, so it holds no sequences; give a log")
         return split_sequences(read_interactions(files["log"], **options), **splitting)
     if config.format in NODE_FORMATS or "log" not in config.files:
         held = "a graph of labelled nodes" if config.format in NODE_FORMATS else "already split"

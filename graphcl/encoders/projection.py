@@ -11,6 +11,11 @@ from torch.nn import functional
 from graphcl.ops import Operator, gather_rows
 
 
+def parameter_key(name: str) -> str:
+    """Where a node type's parameter is kept: no module has an attribute of this name, whatever the type is called ("items", "a.b")."""
+    return "of " + name.replace("%", "%25").replace(".", "%2E")
+
+
 class Projection(nn.Module):
     """``ELU(dropout(W_t x_t + b_t))`` for each type t.
 
@@ -39,15 +44,16 @@ class Projection(nn.Module):
             else:
                 nn.init.xavier_normal_(weight, gain=1.414)
                 bias = torch.zeros(dim)
-            self.weights[name], self.biases[name] = nn.Parameter(weight), nn.Parameter(bias)
+            key = parameter_key(name)
+            self.weights[key], self.biases[key] = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(
         self, name: str, x: Operator | Tensor | None, *, drops: bool = True, rows: Tensor | None = None
     ) -> Tensor:  # [n, f] -> [n, d]
         """``x`` None: the type has no features. ``drops=False`` leaves dropout out. ``rows`` [b]: of these nodes alone."""
-        weight = self.weights[name]
+        weight = self.weights[parameter_key(name)]
         if rows is not None and x is not None:
             x = x[rows] if isinstance(x, Tensor) else x.rows(rows)
         table = weight if rows is None or x is not None else gather_rows(weight, rows)
-        h = (table if x is None else x @ table) + self.biases[name]
+        h = (table if x is None else x @ table) + self.biases[parameter_key(name)]
         return functional.elu(functional.dropout(h, self.dropout, self.training and drops))

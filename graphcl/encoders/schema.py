@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphcl.encoders.projection import parameter_key
 from graphcl.encoders.semantic import SemanticAttention
 
 
@@ -23,7 +24,8 @@ class SchemaEncoder(nn.Module):
     def __init__(self, types: tuple[str, ...], dim: int, dropout: float = 0.0):
         super().__init__()
         self.dropout = dropout
-        self.vectors = nn.ParameterDict({name: nn.Parameter(torch.empty(1, 2 * dim)) for name in types})
+        self.vectors = nn.ParameterDict({parameter_key(name): nn.Parameter(torch.empty(1, 2 * dim)) for name in types})
+        self.types = types
         for vector in self.vectors.values():
             nn.init.xavier_normal_(vector, gain=1.414)
         self.attention = SemanticAttention(dim, dropout)
@@ -34,10 +36,10 @@ class SchemaEncoder(nn.Module):
         tables: Mapping[str, Tensor],  # [n_t, d]
         neighbours: Mapping[str, Tensor],  # [N, S_t] int64 rows of each table, repeats count; -1: none
     ) -> Tensor:  # [N, d]
-        return self.attention([self.of(name, own, tables[name], neighbours[name]) for name in self.vectors])
+        return self.attention([self.of(name, own, tables[name], neighbours[name]) for name in self.types])
 
     def of(self, name: str, own: Tensor, table: Tensor, neighbours: Tensor) -> Tensor:  # [N, d]
-        vector = functional.dropout(self.vectors[name][0], self.dropout, self.training)
+        vector = functional.dropout(self.vectors[parameter_key(name)][0], self.dropout, self.training)
         asks, answers = vector.chunk(2)
         none = neighbours < 0
         rows = neighbours.clamp_min(0)

@@ -19,8 +19,10 @@ def initial_table(
     """All kinds in one tensor, since the product reads it whole, each drawn as the table of its own size that it is elsewhere.
 
     ``init`` is "xavier" (bound sqrt(6 / (rows + dim)) for each kind, as the contrastive releases do) or the standard deviation
-    of a normal.
+    of a normal. Raises ValueError for another.
     """
+    if init != "xavier" and not 0 <= float(init) < float("inf"):
+        raise ValueError(f"init must be 'xavier' or a standard deviation of 0 or more, got {init!r}")
     table = memory.empty(sum(sizes.values()), dim, torch.empty(0))
     for rows, block in zip(sizes.values(), table.split(list(sizes.values())), strict=True):
         if init == "xavier":

@@ -9,7 +9,7 @@ from graphcl.contracts import Pair, Part
 from graphcl.objectives.approximate import Gap, measured, watched
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
 from graphcl.objectives.partition import Partition
-from graphcl.objectives.rows import check_single, row_weights, weighted_mean
+from graphcl.objectives.rows import check_single, check_temperature, row_weights, weighted_mean
 from graphcl.ops import Disagreement
 
 _TILE_ENTRIES = 2**20  # pairs whose exact weights are held at a time
@@ -31,8 +31,7 @@ class ClusterMeans(Part):
 
     def __init__(self, temperature: float):
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        check_temperature(temperature)
         self.temperature = temperature
         self.gaps: dict[str, Gap] = {}
 

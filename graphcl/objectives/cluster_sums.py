@@ -230,7 +230,8 @@ def joined(parts: list[Tensor]) -> Tensor:
     top = values.detach().amax(0)
     top = torch.where(top == -torch.inf, 0.0, top)
     total = (values - top).exp().sum(0)
-    return torch.where(total > 0, top + torch.where(total > 0, total, 1.0).log(), -torch.inf)
+    some = total != 0  # NaN stays, to be seen
+    return torch.where(some, top + torch.where(some, total, 1.0).log(), -torch.inf)
 
 
 def _scores(query: Tensor, keys: Tensor, entries: Entries, normalise: bool) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import log_sum_exp
-from graphcl.objectives.rows import positive_keys, row_weights, same_ids, weighted_mean
+from graphcl.objectives.rows import check_temperature, positive_keys, row_weights, same_ids, weighted_mean
 from graphcl.ops import unit_rows
 
 
@@ -32,8 +32,7 @@ class DHEL:
     tile_entries: int = 2**20  # logits held at a time
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_temperature(self.temperature)
 
     def __call__(self, pair: Pair) -> Tensor:
         query, keys = unit_rows(pair.query), unit_rows(positive_keys(pair, "DHEL"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import weighted_mean
+from graphcl.objectives.rows import check_temperature, weighted_mean
 from graphcl.ops import pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
 from graphcl.ops.segment import row_pointers
 
@@ -44,8 +44,7 @@ class InfoNCE:
     several: Literal["each", "any"] = "each"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_temperature(self.temperature)
         if self.clamp is not None and not self.clamp > 0:
             raise ValueError(f"clamp must be above 0, or None, got {self.clamp}")
         for name, allowed in (("similarity", ("cosine", "dot")), ("reduction", ("mean", "sum")), ("several", ("each", "any"))):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphcl.contracts import Pair
-from graphcl.objectives.rows import positive_keys, row_weights, weighted_mean
+from graphcl.objectives.rows import check_temperature, positive_keys, row_weights, weighted_mean
 from graphcl.ops import unit_rows
 
 
@@ -31,8 +31,7 @@ class NTXent:
     similarity: Literal["dot", "cosine"] = "dot"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_temperature(self.temperature)
         if self.similarity not in ("dot", "cosine"):
             raise ValueError(f"similarity must be dot or cosine, got {self.similarity!r}")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from graphcl.cluster import Clusters
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import log_sum_exp
-from graphcl.objectives.rows import check_single, row_shares
+from graphcl.objectives.rows import check_single, check_temperature, row_shares
 from graphcl.ops import gather_rows, segment_sum, unit_rows
 from graphcl.ops.segment import pointers_of
 
@@ -47,8 +47,7 @@ class ProtoNCE:
     tile_entries: int = 2**20  # logits held at a time
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_temperature(self.temperature)
         if self.density not in ("distance", "released"):
             raise ValueError(f"density must be one of distance, released, got {self.density!r}")
 

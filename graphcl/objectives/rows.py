@@ -1,4 +1,4 @@
-"""What objectives on one positive a query share: the positives' keys, how often rows count, and who is whom in a batch."""
+"""What objectives on one positive a query share: the positives' keys, how often rows count, who is whom in a batch, and what a temperature is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import Entries
+
+
+def check_temperature(value: float) -> None:
+    """Raises ValueError for one that is not above 0, and for a tensor, to which no whole gradient would flow."""
+    if isinstance(value, Tensor):
+        raise ValueError("temperature must be a number, not a tensor: it can't be learned here")
+    if not value > 0:
+        raise ValueError(f"temperature must be above 0, got {value}")
 
 
 def check_single(pair: Pair, name: str) -> None:

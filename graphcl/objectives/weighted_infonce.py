@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from graphcl.contracts import Pair
 from graphcl.objectives.infonce import InfoNCE
 from graphcl.objectives.negatives import AllKeys
-from graphcl.objectives.rows import check_single, row_shares
+from graphcl.objectives.rows import check_single, check_temperature, row_shares
 from graphcl.ops import Disagreement, Gate, drawn_linear, exp_columns, gather_rows, memory, unit_rows
 
 Weights = Literal["none", "cluster", "learned"]
@@ -57,8 +57,7 @@ class WeightedInfoNCE(nn.Module):
         rng: torch.Generator | None = None,
     ):
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        check_temperature(temperature)
         for name, value, allowed in (
             ("weights", weights, get_args(Weights)), ("similarity", similarity, ("dot", "cosine")), ("mode", mode, get_args(Mode)),
         ):  # fmt: skip

@@ -111,10 +111,10 @@ def _forward(query, keys, rows, spans, members, limits, bias, pairs, places, cut
                 if logit > top[p]:
                     total[p] = total[p] * np.exp(top[p] - logit) + query.dtype.type(1)
                     top[p] = logit
-                elif logit > -np.inf:
+                elif logit != -np.inf:  # NaN too, to be seen
                     total[p] += np.exp(logit - top[p])
         for p in range(count):
-            out[first + p] = top[p] + np.log(total[p]) if total[p] > 0 else -np.inf
+            out[first + p] = top[p] + np.log(total[p]) if total[p] != 0 else -np.inf
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True, boundscheck=False)

@@ -41,7 +41,7 @@ def segment_log_sum_exp(values: Tensor, pointers: Tensor) -> Tensor:  # [E], [n 
     top = segment_max(values, pointers)
     top = torch.where(top == -torch.inf, 0.0, top)
     total = segment_sum((values - top[segment_numbers(pointers)]).exp(), pointers)
-    some = total > 0
+    some = total != 0  # NaN stays, to be seen
     return torch.where(some, top + torch.where(some, total, 1.0).log(), -torch.inf)
 
 

@@ -23,9 +23,10 @@ from graphcl.objectives.cluster_sums import cluster_log_sum_exp
 from graphcl.objectives.log_sum_exp import log_sum_exp
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters
-from graphcl.ops import Operator, Sparse, pair_scores, segment_log_sum_exp, segment_numbers, truncated_svd, unit_rows
+from graphcl.ops import Sparse, pair_scores, segment_log_sum_exp, segment_numbers, truncated_svd, unit_rows
 from graphcl.ops.sparse import csr_tensor
 from graphcl.perturb.metapath import convolution
+from graphcl.probe import one_thread
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import whole
 from graphcl.recipes.settings import ClusterTraining
@@ -58,7 +59,7 @@ class NodeClustering(ClusterTraining):
 class Neighbourhoods:
     """Features, and each node's positives with their weights."""
 
-    x: Tensor | Operator  # [N, F]
+    x: Tensor | Sparse  # [N, F]
     positives: Tensor  # sparse CSR [N, N]
     num_clusters: int
 
@@ -84,13 +85,18 @@ def inputs(config: NodeClustering, data: AttributedData, *, rng: torch.Generator
 
 
 def smoothed(data: AttributedData, rank: int, hops: int, *, tfidf: bool = True, unit: bool = True) -> Tensor:  # [N, rank]
-    """Rows of unit length, each column first weighed by its inverse frequency; a truncated SVD; ``hops`` times ``D^-1/2 (A + I) D^-1/2``;
+    """Rows of unit length, each column first weighed by its inverse frequency (0 for one without a zero); a truncated SVD; ``hops`` times ``D^-1/2 (A + I) D^-1/2``;
     unit rows again."""
     x = data.x if isinstance(data.x, sparse.csr_matrix) else sparse.csr_matrix(data.x.numpy())
     nodes = data.graph.num_nodes
     if tfidf:
         held = np.maximum(np.bincount(x.indices[x.data != 0], minlength=x.shape[1]), 1)
-        x = (x @ sparse.diags(np.log(nodes / held))).tocsr()
+        weights = np.log(nodes / held)
+        if not weights.any():
+            raise ValueError(
+                f"{data.name}: no feature is 0 for any node, so their inverse frequencies are 0 and nothing is left of them"
+            )
+        x = (x @ sparse.diags(weights)).tocsr()
     length = np.sqrt(np.asarray(x.multiply(x).sum(axis=1), dtype=np.float64).ravel())
     scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
     scaled = (sparse.diags(scale) @ x).tocsr().astype(np.float32)
@@ -112,18 +118,24 @@ def build(
     return Clusterer(MLP((width, *config.layers, config.dim), rng=rng), prepared.num_clusters, config, negatives)
 
 
-def reconstruct(encoder: MLP, x: Tensor | Operator, config: NodeClustering, rng: torch.Generator) -> None:
+def reconstruct(encoder: MLP, x: Tensor | Sparse, config: NodeClustering, rng: torch.Generator) -> None:
     """Trains the encoder with a mirrored decoder: mean squared error, Adam, batches of 256 (SDCN's pretraining)."""
     device = next(encoder.parameters()).device
     decoder = MLP((config.dim, *reversed(config.layers), x.shape[1]), rng=rng).to(device)
     adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.pretrain_rate, fused=True)
     for _ in range(config.pretrain_epochs):
         for rows in torch.randperm(x.shape[0], generator=rng).to(device).split(256):
-            batch = x[rows] if isinstance(x, Tensor) else x.rows(rows) @ torch.eye(x.shape[1], device=device)
+            batch = x[rows] if isinstance(x, Tensor) else _written_out(x.select(rows))
             loss = F.mse_loss(decoder(encoder(batch)), batch)
             adam.zero_grad()
             loss.backward()
             adam.step()
+
+
+def _written_out(some: Sparse) -> Tensor:  # [b, F]
+    out = torch.zeros(some.shape, device=some.col.device)
+    out[segment_numbers(some.rowptr), some.col.long()] = some.entries()
+    return out
 
 
 class Clusterer(nn.Module):
@@ -152,7 +164,8 @@ class Clusterer(nn.Module):
         if len(z) > _KMEANS_ROWS:
             z = z[torch.randperm(len(z), generator=rng)[:_KMEANS_ROWS].to(z.device)]
         seed = int(torch.randint(2**31, (), generator=rng))
-        found = KMeans(len(self.centres), n_init=20, random_state=seed).fit(z.numpy(force=True))
+        with one_thread():
+            found = KMeans(len(self.centres), n_init=20, random_state=seed).fit(z.numpy(force=True))
         self.centres.copy_(torch.from_numpy(found.cluster_centers_))
 
     def losses(self, inputs: Neighbourhoods, batch: Targets, rng: torch.Generator) -> Terms:

@@ -52,9 +52,14 @@ def strategy(config: Denominator, graph: Graph, dim: int, rng: torch.Generator) 
     """A setting that these negatives do not read is logged as a warning. Raises ValueError for one outside its range."""
     check_known(config, negatives=get_args(Kind), clusters_by=get_args(By))
     changed = [field.name for field in fields(Denominator) if getattr(config, field.name) != field.default]
-    unread = [name for name in changed if name != "negatives" and name not in _READ[config.negatives]]
+    read = {"negatives", *_READ[config.negatives]}
+    told = f"negatives {config.negatives!r}"
+    if "clusters_by" in read and config.clusters_by == "communities":  # which are found once, as many as there are
+        read -= {"num_clusters", "cluster_every"}
+        told += f" and clusters_by {config.clusters_by!r}"
+    unread = [name for name in changed if name not in read]
     if unread:
-        _log.warning("%s: not read with negatives %r", ", ".join(unread), config.negatives)
+        _log.warning("%s: not read with %s", ", ".join(unread), told)
     sizes = {kind: span.stop - span.start for kind, span in graph.kinds.items()}
     if config.negatives == "exact":
         return AllKeys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from scipy import sparse
@@ -140,6 +140,8 @@ class Contrast(nn.Module):
         name: str = "contrast",
     ):
         super().__init__()
+        if rows not in get_args(Rows):
+            raise ValueError(f"rows must be one of {', '.join(get_args(Rows))}, got {rows!r}")
         for each in weight.values() if isinstance(weight, Mapping) else (weight,):
             if not each >= 0:
                 raise ValueError(f"the weight of {name} must be 0 or more, got {each}")
@@ -194,8 +196,9 @@ class Model(nn.Module):
     def layers(self, inputs: Graph) -> Layers:
         """Every layer without noise or dropout."""
         with evaluating(self):
-            return self.encoder(inputs, rng=None, perturb=None)
+            return self.encoder(inputs, rng=None, perturb=None).whole()
 
+    @torch.no_grad()
     def embed(self, inputs: Graph) -> Tensor:  # [N, d]
         """The embeddings that scores, recommendations and exports use, computed anew from the parameters."""
         return self.readout(self.layers(inputs))

@@ -71,6 +71,6 @@ class Beside:
 
 
 def _scaled(scores: Tensor) -> Tensor:  # [b, I]
-    """In units of the row's standard deviation; a row of one value becomes zero, for it ranks nothing."""
+    """In units of the row's standard deviation; a row of one value becomes zero, for it ranks nothing; NaN stays."""
     spread = scores.std(1, correction=0, keepdim=True)
-    return torch.where(spread > 0, scores / spread.clamp_min(torch.finfo(scores.dtype).tiny), 0.0)
+    return torch.where(spread == 0, 0.0, scores / spread.clamp_min(torch.finfo(scores.dtype).tiny))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from graphcl.data.read import read_interactions
 from graphcl.data.sequences import SequenceSplit, load_sequences, split_sequences
@@ -166,6 +167,10 @@ def test_what_cannot_be_split(tmp_path):
         load_sequences(made, rule="all")
     with pytest.raises(ValueError, match="is read already, so user_col cannot be set"):
         load_sequences(read_interactions(TIMED), user_col="user")
+    sparse.save_npz(tmp_path / "log.npz", sparse.eye(3, format="csr"))
+    with pytest.raises(ValueError, match="a matrix keeps no order of a user's items"):
+        load_sequences(tmp_path / "log.npz")
+    (tmp_path / "log.npz").unlink()
     for name in ("train", "test"):
         written(tmp_path / f"{name}.txt", TEXTS["b.txt"])
     with pytest.raises(ValueError, match="come already split; sequences need a whole log"):

@@ -7,7 +7,7 @@ from scipy import sparse
 from torch.nn import functional
 
 from graphcl.encoders.hgcn import MetaPathGCN
-from graphcl.encoders.projection import Projection
+from graphcl.encoders.projection import Projection, parameter_key
 from graphcl.encoders.schema import SchemaEncoder
 from graphcl.encoders.semantic import SemanticAttention
 from graphcl.ops import Sparse
@@ -87,12 +87,14 @@ def test_projection_of_features_tables_and_some_rows(rng):
     projection = made(rng, Projection, {"A": 7, "B": 3}, 4)
     op = Sparse.from_scipy(sparse_x, dtype=torch.float64)
     dense = torch.from_numpy(sparse_x.toarray())
-    expected = functional.elu(dense @ projection.weights["A"] + projection.biases["A"])
+    expected = functional.elu(dense @ projection.weights[parameter_key("A")] + projection.biases[parameter_key("A")])
     rows = torch.tensor([3, 0])
     for x in (op, dense):
         torch.testing.assert_close(projection("A", x), expected)
         torch.testing.assert_close(projection("A", x, rows=rows), expected[rows])
-    identity = functional.elu(torch.eye(3, dtype=torch.float64) @ projection.weights["B"] + projection.biases["B"])
+    identity = functional.elu(
+        torch.eye(3, dtype=torch.float64) @ projection.weights[parameter_key("B")] + projection.biases[parameter_key("B")]
+    )
     torch.testing.assert_close(projection("B", None), identity)
     torch.testing.assert_close(projection("B", None, rows=torch.tensor([2])), identity[[2]])
 
@@ -105,11 +107,22 @@ def test_projection_drops_in_training_alone(rng):
     assert (projection("A", x, drops=False) != 0).all()
     projection.eval()
     assert (projection("A", x) != 0).all()
-    assert not projection.biases["A"].any()
+    assert not projection.biases[parameter_key("A")].any()
     with pytest.raises(ValueError, match="init"):
         Projection({"A": 2}, 2, init="zeros")
     with pytest.raises(ValueError, match="dropout"):
         Projection({"A": 2}, 2, 1.0)
+
+
+@pytest.mark.parametrize("name", ["items", "values", "type", "a.b", "a%2Eb", "weights", ""])
+def test_a_type_may_have_any_name(rng, name):
+    """PyTorch keeps parameters as attributes, of which it has some already."""
+    x = torch.ones(2, 3, dtype=torch.float64)
+    assert made(rng, Projection, {name: 3, "a.b.c": 3}, 4)(name, x).shape == (2, 4)
+    neighbours = torch.zeros(2, 1, dtype=torch.int64)
+    assert made(rng, SchemaEncoder, (name, "a.b.c"), 3)(
+        x, {name: x, "a.b.c": x}, {name: neighbours, "a.b.c": neighbours}
+    ).shape == (2, 3)
 
 
 def test_schema_encoder(rng):
@@ -122,7 +135,7 @@ def test_schema_encoder(rng):
     neighbours = {"A": torch.tensor([[0, 0, 4], [1, 2, 3], [-1, -1, -1]]), "B": torch.tensor([[0], [1], [1]])}
     views = []
     for name, table in tables.items():
-        vector, rows = encoder.vectors[name][0], []
+        vector, rows = encoder.vectors[parameter_key(name)][0], []
         for i, drawn in enumerate(neighbours[name].tolist()):
             if drawn[0] < 0:
                 rows.append(torch.zeros(4, dtype=torch.float64))

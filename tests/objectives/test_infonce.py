@@ -1,13 +1,16 @@
 """InfoNCE against a loop over anchors in float64, values and gradients."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from graphcl.contracts import Pair
-from graphcl.objectives import AllKeys, InBatch, InfoNCE
+from graphcl.objectives import AllKeys, Clusters, InBatch, InfoNCE, Sampled
+from graphcl.objectives.cluster_state import ClusterState
+from graphcl.objectives.clusters import Own
 from tests.objectives.dense import Table, csr, infonce, reduced, table
 
 POSITIVES = torch.tensor([4, 0, 6, 2, 5])  # one key of seven for each of five anchors
@@ -194,17 +197,27 @@ def test_zero_rows_are_finite_and_pull_nowhere():
     assert of_key.isfinite().all()
 
 
-@pytest.mark.parametrize("negatives", [InBatch(), AllKeys(9)], ids=["batch", "all"])
-def test_a_diverged_table_is_not_hidden(negatives):
+@pytest.mark.parametrize("broken", ["query", "key"])
+@pytest.mark.parametrize(
+    "negatives",
+    [
+        InBatch(),
+        AllKeys(9),
+        Sampled(30, rng=torch.Generator().manual_seed(0)),
+        *(Clusters(ClusterState({"node": 7}, given={"node": torch.arange(7) % 3}), own_cluster=own) for own in get_args(Own)),
+    ],
+    ids=["batch", "all", "sampled", *get_args(Own)],
+)
+def test_a_diverged_table_is_not_hidden(negatives, broken):
     """Anchors without keys are left out; an anchor whose log-sum-exp is NaN must not be."""
     query, key = table(5, 4, 22), table(7, 4, 23)
     with torch.no_grad():
-        query[0, 0] = torch.nan
+        {"query": query, "key": key}[broken][0] = torch.nan
     assert InfoNCE(0.3, negatives=negatives)(Pair(query, Table(key), POSITIVES)).isnan()
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"similarity": "l2"}, {"clamp": -1.0},
+    "wrong", [{"temperature": 0.0}, {"temperature": torch.tensor(0.2, requires_grad=True)}, {"temperature": -1.0}, {"temperature": float("nan")}, {"similarity": "l2"}, {"clamp": -1.0},
               {"reduction": "none"}, {"several": "all"}],
 )  # fmt: skip
 def test_refuses(wrong):

@@ -255,6 +255,8 @@ def test_results_do_not_depend_on_the_number_of_threads():
         ({"rowptr": torch.tensor([0, 1])}, "pointers"),
         ({"rowptr": torch.tensor([], dtype=torch.int64)}, "pointers"),
         ({"rowptr": torch.tensor([0, 1, 3])}, "pointers"),
+        ({"rowptr": torch.tensor([0, 3, 2])}, "pointers"),  # a kernel would read behind the end
+        ({"rowptr": torch.tensor([1, 1, 2])}, "pointers"),
         ({"col": torch.tensor([0, 3], dtype=torch.int32)}, r"columns must lie in 0\.\.2, got 0\.\.3"),
         ({"col": torch.tensor([-1, 0], dtype=torch.int32)}, "columns must lie"),
         ({"values": torch.ones(3)}, "3 values for 2 edges"),

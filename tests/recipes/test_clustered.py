@@ -1,6 +1,7 @@
 """PamC, SCGC and the form with sizes: every term against a dense formula, and what the recipes are built of."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ import torch
 from torch.testing import assert_close
 
 import graphcl
+from graphcl.encoders.mlp import MLP
 from graphcl.graph import Graph
 from graphcl.objectives.cluster_pairs import cluster_pairs
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters, target
+from graphcl.ops import Sparse
 from graphcl.planted import planted_attributed
 from graphcl.recipes import clustered, pamc, pamc_sized, scgc
-from graphcl.recipes.clustered import Clusterer, Neighbourhoods, NodeClustering, contrast, inputs, smoothed
+from graphcl.recipes.clustered import Clusterer, Neighbourhoods, NodeClustering, contrast, inputs, reconstruct, smoothed
 from graphcl.views import neighbours
 from graphcl.views.neighbours import influence
 
@@ -156,6 +159,14 @@ def test_smoothed_features():
     assert np.allclose(got @ got.T, h @ h.T, atol=1e-4)  # up to the signs of singular vectors
 
 
+def test_features_that_inverse_frequencies_erase():
+    data = planted_attributed()
+    full = replace(data, x=torch.rand(len(data.labels), 4) + 0.1)
+    with pytest.raises(ValueError, match="no feature is 0 for any node"):
+        smoothed(full, 2, 1)
+    assert smoothed(full, 2, 1, tfidf=False).isfinite().all()
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_losses_of_a_recipe(name):
     data = planted_attributed()
@@ -175,6 +186,17 @@ def test_losses_of_a_recipe(name):
         terms["contrast"], 0.7 * contrast(z, prepared.positives, Partition(q.argmax(1), len(model.centres)), 0.5, negatives)
     )
     assert torch.equal(model.clusters(prepared), q.argmax(1))
+
+
+def test_the_auto_encoder_reads_sparse_features_as_dense_ones():
+    data = planted_attributed()
+    x = Sparse.from_scipy(data.x)
+    found = []
+    for features in (x, torch.from_numpy(data.x.toarray())):
+        encoder = MLP((x.shape[1], 8, 4), rng=torch.Generator().manual_seed(0))
+        reconstruct(encoder, features, pamc.Config(dim=4, layers=(8,), pretrain_epochs=2), torch.Generator().manual_seed(1))
+        found.append(encoder(features))
+    assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
 def test_the_auto_encoder_learns_to_reconstruct():

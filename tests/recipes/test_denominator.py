@@ -47,6 +47,10 @@ def test_a_setting_that_is_not_read_is_told(caplog):
     assert not caplog.messages
     strategy(Denominator(num_clusters=7, probe=2), tiny_graph(), 4, dense.generator(0))
     assert caplog.messages == ["num_clusters, probe: not read with negatives 'exact'"]
+    caplog.clear()
+    found = Denominator(negatives="clusters", clusters_by="communities", num_clusters=2, cluster_every=7)
+    strategy(found, tiny_graph(), 4, dense.generator(0))
+    assert caplog.messages == ["num_clusters, cluster_every: not read with negatives 'clusters' and clusters_by 'communities'"]
 
 
 @pytest.mark.parametrize("recipe", [sgl, lightgcl])

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from graphcl import pretrain
 from graphcl.contracts import Targets
+from graphcl.encoders.projection import parameter_key
 from graphcl.hetero import HeteroGraph
 from graphcl.ops import Sparse
 from graphcl.planted import planted
@@ -43,9 +44,9 @@ def by_hand(model, inputs: MetaPaths) -> tuple[torch.Tensor, torch.Tensor]:
     projection, gcn, attention = views.features, views.encoder, views.attention
 
     def table(name, x):
-        weight = projection.weights[name].double()
+        weight = projection.weights[parameter_key(name)].double()
         rows = weight if x is None else (x.double() if isinstance(x, torch.Tensor) else dense(x)) @ weight
-        return functional.elu(rows + projection.biases[name].double())
+        return functional.elu(rows + projection.biases[parameter_key(name)].double())
 
     def encoded(h, a):
         h = a @ (h @ gcn.weights[0].double())

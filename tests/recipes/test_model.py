@@ -105,6 +105,8 @@ def test_embed_has_no_noise_and_no_change():
     for _ in range(2):
         assert_close(model.embed(dense.inputs()), expected, rtol=1e-12, atol=1e-14)
         assert model.training
+    assert not model.embed(dense.inputs()).requires_grad
+    assert not model.layers(dense.inputs())[-1].requires_grad  # though layers may be lazy
     terms = [model.losses(dense.inputs(), dense.BATCH, dense.generator(seed))["bpr"].item() for seed in (0, 1)]
     assert terms[0] != terms[1]
     model.eval()
@@ -124,6 +126,13 @@ def test_fold_embeds_histories():
     found = model.fold(dense.inputs(), model.layers(dense.inputs()), history)
     assert_close(found[0], expected, rtol=1e-10, atol=1e-12)
     assert_close(found[1], torch.zeros_like(expected))
+
+
+def test_unknown_rows_are_refused():
+    with pytest.raises(
+        ValueError, match="rows must be one of positives, positives-repeated, all, all-repeated, got 'all_repeated'"
+    ):
+        Contrast(CrossLayer(mean(), layer(0)), InfoNCE(0.2), 1.0, rows="all_repeated")
 
 
 def test_two_contrasts_of_one_name_are_refused():

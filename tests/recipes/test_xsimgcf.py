@@ -50,6 +50,14 @@ def test_a_user_whom_one_of_them_knows_nothing_of_is_ranked_by_the_other():
     assert got.argsort(stable=True).tolist() == alone.argsort(stable=True).tolist()
 
 
+def test_a_diverged_user_is_not_hidden():
+    first, _ = learned()
+    first.users[3, 0] = torch.nan
+    got = xsimgcf.scorer(xsimgcf.Config(factors=5, alpha=0.3), random_log(), first).score(torch.tensor([2, 3]))
+    assert got[0].isfinite().all()
+    assert got[1].isnan().all()
+
+
 def test_weight_zero_is_xsimgcl():
     data = random_log()
     first, _ = learned()
