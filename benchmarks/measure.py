@@ -16,7 +16,8 @@ import numba
 import numpy as np
 import torch
 
-from graphcl import bench, rundir
+from graphcl import bench
+from graphcl.versions import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = "graphcl"
@@ -111,7 +112,7 @@ def stamped(name: str, **found: Any) -> dict[str, Any]:
         **found,
         "commit": bench.commit(),
         "date": datetime.date.today().isoformat(),
-        "versions": rundir.versions("cuda" if torch.cuda.is_available() else "cpu"),
+        "versions": versions("cuda" if torch.cuda.is_available() else "cpu"),
         "hardware": bench.hardware(),
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
     }

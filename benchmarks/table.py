@@ -28,8 +28,8 @@ def cells(row: Row, *, folder: str = "", source: bool = False) -> list[str]:
     given = [key for key in row.shows.metrics if key in row.published]
     named = len(given) < len(row.shows.metrics)  # else they stand in the order of the columns
     published = " / ".join((f"{row.shows.metrics[key]} " if named else "") + f"{row.published[key]:.4f}" for key in given)
-    if source and published:
-        published += f" ({row.published['source']})"
+    if published and (source or "of" in row.published):  # whose it is, where it is not the row's own method's
+        published += f" ({row.published['source' if source else 'of']})"
     said = [row.config["data"], row.config["protocol"]]
     if row.result is None:
         return [
@@ -66,7 +66,7 @@ def headline(found: list[Row]) -> str:
         )
         told = f"**{title(group)}**: {about(group)}."
         if floor:
-            told += f" Floor: `{floor[0].recipe}` in the table" + (f"; {below}." if below else ".")
+            told += f" Floor: `{floor[0].label}` in the table" + (f"; {below}." if below else ".")
         parts += [told, table(heads(group[0]), [cells(row, folder="benchmarks/") for row in kept])]
     return "\n\n".join(parts)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -16,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,6 +23,7 @@ from torch import Tensor
 from graphcl.data.source import write_atomically
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes.configure import configure, find
+from graphcl.versions import versions
 
 FORMAT = 1  # of the directory; raised when an old one could be misread
 
@@ -53,14 +51,28 @@ def write_json(path: Path, value: Any) -> None:
     atomically(path, lambda part: part.write_text(json.dumps(value, indent=1) + "\n"))
 
 
-def read_json(path: Path) -> Any:
-    """Raises ValueError for a file that is missing or is not JSON."""
+class Held(dict[str, Any]):
+    """What a file of a run holds; ValueError for what is asked of it and is not there."""
+
+    def __init__(self, path: Path, held: Mapping[str, Any]):
+        super().__init__(held)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"{self.path}: holds no {key!r}; the file is another than it should be")
+
+
+def read_json(path: Path) -> Held:
+    """Raises ValueError for a file that is missing or holds no JSON object."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is not a complete run: {path.name} is missing") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: a JSON object is needed, not {type(found).__name__}")
+    return Held(path, found)
 
 
 def read_config(directory: Path) -> Any:
@@ -180,10 +192,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     atomically(path, lambda part: save_file(whole, part, metadata={"about": json.dumps(about or {})}))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path) -> tuple[Held, Held]:
     """Raises ValueError for a file that is missing, cut off or not safetensors."""
     with _opened(path) as (file, about):
-        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+        return Held(path, {name: file.get_tensor(name) for name in file.keys()}), Held(path, about)  # noqa: SIM118
 
 
 @contextmanager
@@ -351,26 +363,6 @@ def _trained(path: Path) -> tuple[int, bool]:
         return 0, False
     with _opened(saved) as (_, about):
         return about["progress"]["epoch"], about["progress"]["finished"]
-
-
-def versions(device: str = "cpu") -> dict[str, Any]:
-    """What a result depends on besides its settings."""
-    packages = ("graphcl", "torch", "numpy", "scipy", "pandas", "numba", "pyarrow", "safetensors")
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "packages": found,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "threads": torch.get_num_threads(),
-        "numba_threads": numba.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-    }
 
 
 class Finished:

@@ -54,7 +54,7 @@ class SequenceRun(rundir.Finished):
     def scorer(self) -> HistoryScorer:
         """What ranks: the trained model in evaluation mode, or the closed form."""
         _ = self.result  # says so where the run is unfinished
-        tensors, _ = rundir.read_tensors(self.path / "model.safetensors")
+        tensors = dict(rundir.read_tensors(self.path / "model.safetensors")[0])
         if "restore" in vars(self.recipe):
             return self.recipe.restore(self._settings, self.split.train, tensors)
         build = vars(self.recipe).get("ranker", self.recipe.build)
@@ -268,7 +268,7 @@ def train(
         metrics["embedding"] = lie
     rundir.write_result(
         directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch or None,
-        selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics,
+        selected_on="valid" if phase is not None and split.valid is not None and moved.best_epoch else None, metrics=metrics,
         seconds={"load": loaded, "train": moved.seconds, "rank": moved.rank_seconds + time.perf_counter() - began},
     )  # fmt: skip
     return SequenceRun(directory)

@@ -217,7 +217,34 @@ def test_evaluate_gives_the_same_metrics(graphcl_, run):
     assert code == 0
     assert json.loads(out) == run.result
     code, out, _ = graphcl_("evaluate", run.path)
-    assert dict(line.split() for line in out.splitlines())["ndcg@20"] == f"{run.result['metrics']['test']['ndcg@20']:.4f}"
+    told, *lines = out.splitlines()
+    assert told == "toy, protocol valid, epoch chosen on validation:"
+    assert dict(line.split() for line in lines)["ndcg@20"] == f"{run.result['metrics']['test']['ndcg@20']:.4f}"
+
+
+def test_what_was_chosen_on_test_says_so_wherever_it_is_shown(graphcl_, tmp_path):
+    csv = toy_csv(tmp_path / "toy.csv")
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    for seed, name in enumerate(names):
+        assert graphcl_(f"train lightgcn {csv} --protocol as-published {SMALL} --set num_layers={seed + 1} --out {name}")[0] == 0
+    for command in (("evaluate", names[0]), ("compare", *names)):
+        _, out, _ = graphcl_(*command)
+        assert "BEST EPOCH CHOSEN ON TEST" in out.splitlines()[0]
+
+
+@pytest.mark.parametrize("other", ["no locator available for file 'x.py'", "something else"])
+def test_kernels_that_can_be_kept_nowhere_are_told(graphcl_, run, monkeypatch, other):
+    def broken(path):
+        raise RuntimeError(f"cannot cache function '_unit': {other}")
+
+    monkeypatch.setattr("graphcl.runs.load", broken)
+    if other == "something else":
+        with pytest.raises(RuntimeError, match="something else"):
+            graphcl_("evaluate", run.path)
+        return
+    code, _, err = graphcl_("evaluate", run.path)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "NUMBA_CACHE_DIR" in err
 
 
 def test_similar(graphcl_, run):
@@ -257,7 +284,8 @@ def test_compare(graphcl_, run, here):
     assert Path("forest.svg").read_text().startswith("<?xml")
     _, out, err = graphcl_(line, run.path, "same", "many", "--plot", "forest.pdf")
     assert err == "Plot: forest.pdf\n"
-    told = out.splitlines()
+    protocol, *told = out.splitlines()
+    assert protocol == "protocol valid"
     first = result["comparisons"][0]
     mean = result["runs"][0]["metrics"]["recall@20"]["mean"]
     assert told[0] == f"recall@20 of {NUM_USERS} users; reference {run.path}: {mean:.4f}"

@@ -46,15 +46,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_neighbour(tmp_path):
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failing_flush_or_rename_leaves_the_old_file(tmp_path, monkeypatch, step):
     path = tmp_path / "value.json"
-    rundir.write_json(path, 1)
+    rundir.write_json(path, {"a": 1})
 
     def broken(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, broken)
     with pytest.raises(OSError, match="No space left"):
-        rundir.write_json(path, 2)
-    assert rundir.read_json(path) == 1
+        rundir.write_json(path, {"a": 2})
+    assert rundir.read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["value.json"]
 
 

@@ -387,12 +387,32 @@ def test_what_is_no_run_is_said(run, tmp_path):
     rundir.write_tensors(copy / "model.safetensors", {"encoder.embedding": torch.zeros(3, 8)})
     with pytest.raises(ValueError, match="the weights do not fit the recipe"):
         graphcl.load(copy).recommend(["007"])
+    shutil.copy(run.path / "model.safetensors", copy / "log.safetensors")
+    with pytest.raises(ValueError, match=r"log\.safetensors: holds no 'encoder.users'"):
+        graphcl.load(copy).recommend(["007"])
+    shutil.copy(run.path / "log.safetensors", copy / "log.safetensors")
+    rundir.write_json(copy / "result.json", "x")
+    with pytest.raises(ValueError, match=r"result\.json: a JSON object is needed, not str"):
+        _ = graphcl.load(copy).result
     (copy / "result.json").unlink()
     with pytest.raises(ValueError, match=r"has not finished; go on with it by resume \(--resume --out"):
         graphcl.load(copy).recommend(["007"])
     rundir.write_json(copy / "config.json", {**run.config, "format": 99})
     with pytest.raises(ValueError, match="written in format 99, this version reads 1"):
         graphcl.load(copy)
+    for broken, told in (
+        (b"[]", "a JSON object is needed, not list"),
+        (b'{"a": "\xe9"}', "not JSON"),
+        (b'{"format": 1}', "holds no "),
+    ):
+        (copy / "config.json").write_bytes(broken)
+        with pytest.raises(ValueError, match=rf"config\.json: {told}"):
+            graphcl.load(copy).recommend(["007"])
+
+
+def test_without_an_epoch_nothing_chose_one(csv, tmp_path):
+    result = graphcl.train("lightgcn", csv, out=tmp_path / "run", num_layers=2, **{**SMALL, "epochs": 0}).result
+    assert (result["best_epoch"], result["selected_on"]) == (None, None)
 
 
 # --- protocols --------------------------------------------------------------------------------------------------------------

@@ -81,6 +81,10 @@ def main() -> None:
         _fail(f"out of memory: {error}", 1)
     except (FloatingPointError, OSError) as error:
         _fail(error, 1)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        _fail("compiled kernels can be kept nowhere: set NUMBA_CACHE_DIR to a folder that can be written to", 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
     if code == 130:  # what typer makes of a KeyboardInterrupt
@@ -219,6 +223,7 @@ def evaluate(run: RunDir, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({**loaded.result, "metrics": {**loaded.result["metrics"], **metrics}}))
         return
+    print(f"{loaded.result['dataset']}, protocol {loaded.result['protocol']}, {show.chosen(loaded)}:")
     if masked:
         print(f"{'seen items':16}{'kept':>10}{'masked':>10}")
     for key, value in {**metrics["test"], **metrics.get("embedding", {})}.items():

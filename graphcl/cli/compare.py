@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from graphcl.cli import show
 from graphcl.cli.options import Json
 
 
@@ -41,6 +42,8 @@ def compare(
         print(json.dumps(result))
         return
     runs = {entry["run"]: entry for entry in result["runs"]}
+    names = sorted({entry["protocol"] for entry in runs.values()})
+    print(f"protocol {', '.join(names)}" + (f": {show.CHOSEN['test']}" if "as-published" in names else ""))
     for (key, reference), rows in itertools.groupby(result["comparisons"], lambda row: (row["metric"], row["reference"])):
         _table(key, runs[reference], list(rows), runs)
     print(

@@ -25,6 +25,7 @@ from graphcl.data.fingerprint import of_split
 from graphcl.data.split import Split
 from graphcl.integrations.recbole_names import metric_for
 from graphcl.interactions import Interactions, concat
+from graphcl.versions import versions
 
 PROTOCOLS = ("valid", "recbole")  # whose masks are RecBole's: train where it selects, validation too at test
 SEQUENCES = "leave_one_out"
@@ -163,8 +164,8 @@ def answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     from graphcl.integrations import recbole
 
     found = recbole.run(asked["model"], _DATASET, {**asked["settings"], "data_path": str(folder)})
-    versions = rundir.versions()
-    versions["packages"]["recbole"] = importlib.metadata.version("recbole")
+    told = versions()
+    told["packages"]["recbole"] = importlib.metadata.version("recbole")
     curve = [
         {
             "epoch": line["epoch"],
@@ -183,7 +184,7 @@ def answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
         "seconds": found.seconds,
         "curve": curve,
         "settings": recbole.told(found.config),
-        "versions": versions,
+        "versions": told,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
