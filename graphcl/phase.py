@@ -196,12 +196,17 @@ def epochs_of(
                 observe("epoch", line)
             if stop:
                 break
+    take_best(phase)
+    return phase
+
+
+def take_best(phase: Phase) -> None:
+    """The best weights, where there are some. Raises FloatingPointError where the parameters are not finite, which no loss has seen yet."""
     if phase.best:
         phase.model.load_state_dict(phase.best)
     broken = [name for name, value in phase.model.named_parameters() if not bool(value.isfinite().all())]
-    if broken:  # no loss has seen it
+    if broken:
         raise FloatingPointError(f"{', '.join(broken)} is not finite after the last step; a smaller learning_rate may help")
-    return phase
 
 
 def save(phase: Phase, path: Path) -> None:

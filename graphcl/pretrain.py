@@ -312,8 +312,7 @@ def run(
 
 
 def _chosen(phase: Phase, config: Any) -> Phase:
-    if phase.best:
-        phase.model.load_state_dict(phase.best)
+    phases.take_best(phase)
     if config.select == "last":
         phase.progress = replace(phase.progress, best_epoch=phase.progress.epoch)
     return phase

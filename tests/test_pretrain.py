@@ -74,6 +74,20 @@ def test_the_last_epoch_is_kept_where_asked(tmp_path):
     assert trained(tmp_path / "a", select="last", patience=0).result["best_epoch"] == 6
 
 
+def test_weights_that_the_last_step_broke_are_told(tmp_path, monkeypatch):
+    whole = pretrain.fit
+
+    def breaking(model, *arguments, **options):
+        for epoch in whole(model, *arguments, **options):
+            with torch.no_grad():
+                next(model.parameters()).fill_(torch.nan)
+            yield epoch
+
+    monkeypatch.setattr(pretrain, "fit", breaking)
+    with pytest.raises(FloatingPointError, match="is not finite after the last step"):
+        trained(tmp_path / "a", select="last", patience=0, epochs=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 24, "norm": "row", "masks": "epoch", "fanouts": (3, 2)}])
 def test_a_resumed_run_is_the_same(tmp_path, changes):
