@@ -402,7 +402,8 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     result = json.loads(called("train", "tests.transitions", "log.csv", "--out", "run", "--json", *sets).splitlines()[-1])
     assert set(result["floor"]) == set(result["floor_masked"]) == {"popular_items", "own_history"}
     assert json.loads(called("evaluate", "run", "--json"))["metrics"] == result["metrics"]
-    assert called("evaluate", "run").startswith("seen items            kept    masked\n")
+    told = "log, protocol valid, epoch chosen on validation:\nseen items            kept    masked\n"
+    assert called("evaluate", "run").startswith(told)
     called("recommend", "run", "--history", "new.csv", "--k", "3", "--out", "new.jsonl")
     made = pd.read_json("new.jsonl", lines=True)
     given = SequenceRun(tmp_path / "run").recommend(histories={"x": ["i03", "i05"], "y": ["i01"]}, k=3)  # by time
