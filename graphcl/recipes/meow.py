@@ -3,10 +3,10 @@
 Paper: Yu and Li, "Heterogeneous Graph Contrastive Learning with Meta-path Contexts and Weighted Negative Samples", SDM 2023.
 Checked against: jianxiangyu/MEOW@6a072d7.
 
-``released=True`` takes the release's conventions: ties of PathSim by the order of ids, densities by similarity, and for an embedding
-the fine view of a training pass, with dropout and the parameters before its step: that of the lowest loss (the release's is the last,
-``patience`` epochs later; ``select="last"``). Without it ties are random, densities are distances, and the embedding is made in
-evaluation mode from the weights of the lowest loss.
+``released=True`` takes the release's conventions: ties of PathSim by numpy's sort (which differs by processor), densities by similarity,
+and for an embedding the fine view of a training pass, with dropout and the parameters before its step: that of the lowest loss (the
+release's is the last, ``patience`` epochs later; ``select="last"``). Without it ties are random, densities are distances, and the
+embedding is made in evaluation mode from the weights of the lowest loss.
 
 Departs, in both: clusters by spherical k-means that goes on from the last epoch's centroids (the release: faiss, five starts, inner
 products with centroids that are not of unit length, every epoch anew); the mean over the papers of APTPA's terms is over paths, unless

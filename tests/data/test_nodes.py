@@ -572,7 +572,8 @@ def test_entries_after_pruning(name, kept):
 
 @pytest.mark.slow
 def test_the_order_of_ids_leaks_labels_through_ties():
-    """Of the 700 strongest of ACM's PSP: 68.1 % of the own class with random ties, about 75.2 % with those of numpy's sort."""
+    """Of the 700 strongest of ACM's PSP: 68.1 % of the own class with random ties, 75.2 % with those of numpy's sort on a processor with
+    AVX-512, 56.9 % on one without: numpy has a sort for each, and each leaves other ids last."""
     data = real("acm")
 
     def same(graph):
@@ -581,7 +582,7 @@ def test_the_order_of_ids_leaks_labels_through_ties():
 
     shares = [same(data.graph.pathsim("PSP", 700, rng=RNG().manual_seed(seed))) for seed in range(3)]
     assert np.allclose(shares, 0.681, atol=0.001)
-    assert same(data.graph.pathsim("PSP", 700, tie="released")) == pytest.approx(0.752, abs=0.02)
+    assert abs(same(data.graph.pathsim("PSP", 700, tie="released")) - 0.681) > 0.05
     assert same(data.graph.pathsim("PSP", None)) == pytest.approx(0.639, abs=0.001)
 
 
