@@ -66,7 +66,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The recipe with the settings that tell it from others: of the floor all that are not its own, and what stands in the denominator."""
+        """The recipe with its kind of negatives and the settings that tell it from others: of the floor all that are not its own."""
         given = self.config["settings"]
         shown = [key for key in given if self.kind == "floor" or key in self.apart or key == "negatives"]
         return " ".join([self.recipe, *(f"{key}={given[key]}" if len(str(given[key])) <= 20 else key for key in shown)])
@@ -175,7 +175,8 @@ def about(group: tuple[str, str, str]) -> str:
         told = (
             "each metric's MAXIMUM OVER EPOCHS AGAINST THE LABELS, as papers do"
             if group[1] == "as-published"
-            else "no label chooses the epoch; the floor's settings, one for all sets, were found by looking at labels, those of PamC's release, which the rows of pamc and scgc take, differ by set and may have been"
+            else "no label chooses the epoch; the floor's settings, one for all sets, were found by looking at labels, "
+            "those of PamC's release, which the rows of pamc and scgc take, differ by set and may have been"
         )
         return f"trained without labels, {told}; as many clusters as classes; spread over training seeds"
     if group[2] == "leave_one_out" or kind_of(group[0]) is SEQUENCES:

@@ -188,8 +188,9 @@ class HeteroGraph:
 
         Entries are path counts, self pairs compete like any other, the result is not symmetric. Which of equal scores stay at the
         limit is drawn at random for each row: the order of ids often follows the classes, so a rule by ids would leak labels.
-        ``tie="released"`` keeps what numpy's sort leaves last instead, as the release does: with AVX-512 others than without (on ACM's PSP
-        75 and 57 % of one class, 68 by chance). Rows are made one at a time, so N x N is not held unless ``k`` is None and the graph is dense.
+        ``tie="released"`` keeps what numpy's sort leaves last instead, as the release does: with AVX-512 others than without (on
+        ACM's PSP 75 and 57 % of one class, 68 by chance). Rows are made one at a time, so N x N is not held unless ``k`` is None
+        and the graph is dense.
 
         Raises:
             ValueError: as ``half``; k below 1, another tie, or random ties without ``rng``.

@@ -201,7 +201,7 @@ def epochs_of(
 
 
 def take_best(phase: Phase) -> None:
-    """The best weights, where there are some. Raises FloatingPointError where the parameters are not finite, which no loss has seen yet."""
+    """The best weights, where there are some. Raises FloatingPointError for parameters that are not finite, which no loss has seen yet."""
     if phase.best:
         phase.model.load_state_dict(phase.best)
     broken = [name for name, value in phase.model.named_parameters() if not bool(value.isfinite().all())]

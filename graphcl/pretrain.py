@@ -191,8 +191,8 @@ def train(
     if best:
         metrics = as_published(metrics, {metric: value for metric, (value, _) in best.items()})
     rundir.write_result(
-        directory, about, epochs=progress.epoch, steps=progress.steps, best_epoch=progress.best_epoch or None,
-        selected_on="test" if best else None if phase is None or not progress.best_epoch else SELECTED_ON.get(chosen.select, "valid"), metrics=metrics,
+        directory, about, epochs=progress.epoch, steps=progress.steps, best_epoch=progress.best_epoch,
+        selected_on="test" if best else None if phase is None else SELECTED_ON.get(chosen.select, "valid"), metrics=metrics,
         seconds={"load": loaded + built, "train": progress.seconds, "probe": time.perf_counter() - began},
         **({"best_epochs": {metric: epoch for metric, (_, epoch) in best.items()}} if best else {}),
     )  # fmt: skip

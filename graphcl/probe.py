@@ -147,7 +147,7 @@ def k_means(
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """scikit-learn's k-means adds what its threads found in the order in which they end: with three or more, other bits at each call."""
+    """scikit-learn's k-means adds what threads found in the order in which they end: with three or more, other bits at each call."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1, user_api="openmp")

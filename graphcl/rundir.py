@@ -179,7 +179,9 @@ def write_result(
     seconds: dict[str, float],
     **more: Any,
 ) -> None:
-    """The last file written, which says that the run is whole."""
+    """The last file written, which says that the run is whole. Without a best epoch (None, or 0: none was trained) nothing chose one."""
+    best_epoch = best_epoch or None
+    selected_on = selected_on if best_epoch else None
     told = {key: about[key] for key in ("recipe", "dataset", "seed", "protocol")}
     counted = {"epochs": epochs, "steps": steps, "best_epoch": best_epoch, "selected_on": selected_on}
     result = {**told, **counted, **more, "metrics": metrics, "seconds": seconds, "run": str(directory)}
@@ -195,14 +197,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 def read_tensors(path: Path) -> tuple[Held, Held]:
     """Raises ValueError for a file that is missing, cut off or not safetensors."""
     with _opened(path) as (file, about):
-        return Held(path, {name: file.get_tensor(name) for name in file.keys()}), Held(path, about)  # noqa: SIM118
+        return Held(path, {name: file.get_tensor(name) for name in file.keys()}), about  # noqa: SIM118
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _opened(path: Path) -> Iterator[tuple[Any, Held]]:
     try:
         with safe_open(path, framework="pt") as file:
-            yield file, json.loads((file.metadata() or {}).get("about", "{}"))
+            yield file, Held(path, json.loads((file.metadata() or {}).get("about", "{}")))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is not a complete run: {path.name} is missing") from None
     except SafetensorError as error:
@@ -357,7 +359,7 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
 
 
 def _trained(path: Path) -> tuple[int, bool]:
-    """The epoch that a run goes on from, and whether it was the last; its log may be a line ahead, or end in the middle of one."""
+    """The epoch that a run goes on from, and whether it was the last; its log may be a line ahead, or end within one."""
     saved = path / "checkpoint.safetensors"
     if not saved.exists():
         return 0, False

@@ -233,8 +233,8 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
     if outcome.learned is not None:
         metrics["embedding"] = geometry.of_pairs(outcome.learned.users, outcome.learned.items, plan.train.matrix)
     rundir.write_result(
-        directory, about, epochs=outcome.epochs, steps=outcome.steps, best_epoch=outcome.best_epoch or None,
-        selected_on=plan.selected_on if outcome.best_epoch else None, metrics=metrics,
+        directory, about, epochs=outcome.epochs, steps=outcome.steps, best_epoch=outcome.best_epoch,
+        selected_on=plan.selected_on, metrics=metrics,
         seconds={"load": loaded, "train": outcome.seconds, "rank": outcome.rank_seconds + ranked},
     )  # fmt: skip
     return Run(directory)

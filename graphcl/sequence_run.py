@@ -54,15 +54,16 @@ class SequenceRun(rundir.Finished):
     def scorer(self) -> HistoryScorer:
         """What ranks: the trained model in evaluation mode, or the closed form."""
         _ = self.result  # says so where the run is unfinished
-        tensors = dict(rundir.read_tensors(self.path / "model.safetensors")[0])
+        tensors, _ = rundir.read_tensors(self.path / "model.safetensors")
         if "restore" in vars(self.recipe):
             return self.recipe.restore(self._settings, self.split.train, tensors)
         build = vars(self.recipe).get("ranker", self.recipe.build)
         model = build(self._settings, self.split.train, rng=Streams(self.config["seed"])["init"])
+        weights: dict[str, Tensor] = tensors
         if "ranker" in vars(self.recipe):  # it is a part of the model that was trained
-            tensors = {name: tensors[name] for name in model.state_dict() if name in tensors}
+            weights = {name: tensors[name] for name in model.state_dict() if name in tensors}
         try:
-            model.load_state_dict(tensors)
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"{self.path}: the weights do not fit the recipe ({error})") from None
         return model.eval()
@@ -267,8 +268,8 @@ def train(
     if lie := lie_of(scorer):
         metrics["embedding"] = lie
     rundir.write_result(
-        directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch or None,
-        selected_on="valid" if phase is not None and split.valid is not None and moved.best_epoch else None, metrics=metrics,
+        directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch,
+        selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics,
         seconds={"load": loaded, "train": moved.seconds, "rank": moved.rank_seconds + time.perf_counter() - began},
     )  # fmt: skip
     return SequenceRun(directory)

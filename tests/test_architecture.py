@@ -18,23 +18,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"cli"},
     {"bench", "compare", "forest", "tune", "task", "study", "integrations"},
-    {
-        "runs",
-        "run",
-        "pretrain",
-        "sequence_run",
-        "phase",
-        "versions",
-        "rundir",
-        "export",
-        "geometry",
-        "testing",
-        "planted",
-        "cycle",
-    },
+    {"runs", "run", "pretrain", "sequence_run", "phase", "rundir", "export", "geometry", "testing", "planted", "cycle"},
     {"recipes"},
     {"encoders", "perturb", "views", "objectives", "train", "rank", "sequence_rank", "probe", "data"},
-    {"contracts", "graph", "hetero", "sequence", "interactions", "streams", "cluster", "communities", "metrics"},
+    {"contracts", "graph", "hetero", "sequence", "interactions", "streams", "cluster", "communities", "metrics", "versions"},
     {"ops"},
 ]
 SIBLINGS = LAYERS[4]

@@ -41,8 +41,8 @@ def of_histories(split: SequenceSplit) -> str:
 
 
 def of_graph(data: AttributedData | NodeData) -> str:
-    """Of every relation or edge, feature, label and split, in order, of meta-paths, given positives, and of a number of clusters that is not that of the
-    classes."""
+    """Of every relation or edge, feature, label and split, in order, of meta-paths, given positives, and of a number of clusters that is
+    not that of the classes."""
     digest = hashlib.sha256()
 
     def add(x: Features) -> None:

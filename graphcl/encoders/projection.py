@@ -12,7 +12,7 @@ from graphcl.ops import Operator, gather_rows
 
 
 def parameter_key(name: str) -> str:
-    """Where a node type's parameter is kept: no module has an attribute of this name, whatever the type is called ("items", "a.b")."""
+    """Where a node type's parameter is kept: no module has such an attribute, whatever the type is called ("items", "a.b")."""
     return "of " + name.replace("%", "%25").replace(".", "%2E")
 
 

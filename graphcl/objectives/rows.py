@@ -1,4 +1,4 @@
-"""What objectives on one positive a query share: the positives' keys, how often rows count, who is whom in a batch, and what a temperature is."""
+"""What objectives share: a temperature's range and, with one positive a query, its keys, how often rows count, who is whom in a batch."""
 
 from __future__ import annotations
 

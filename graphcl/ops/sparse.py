@@ -47,7 +47,8 @@ class Sparse:
         n, m = shape
         if len(rowptr) != n + 1 or int(rowptr[0]) != 0 or int(rowptr[-1]) != len(col) or bool((rowptr.diff() < 0).any()):
             raise ValueError(
-                f"row pointers must rise from 0 to {len(col)} edges over {n} rows; got {len(rowptr)} from {rowptr[:1].tolist()} to {rowptr[-1:].tolist()}"
+                f"row pointers must rise from 0 to {len(col)} edges over {n} rows; "
+                f"got {len(rowptr)} from {rowptr[:1].tolist()} to {rowptr[-1:].tolist()}"
             )
         if len(col) and not 0 <= int(col.min()) <= int(col.max()) < m:  # the kernels check no bounds
             raise ValueError(f"columns must lie in 0..{m - 1}, got {int(col.min())}..{int(col.max())}")

@@ -85,8 +85,8 @@ def inputs(config: NodeClustering, data: AttributedData, *, rng: torch.Generator
 
 
 def smoothed(data: AttributedData, rank: int, hops: int, *, tfidf: bool = True, unit: bool = True) -> Tensor:  # [N, rank]
-    """Rows of unit length, each column first weighed by its inverse frequency (0 for one without a zero); a truncated SVD; ``hops`` times ``D^-1/2 (A + I) D^-1/2``;
-    unit rows again."""
+    """Rows of unit length, each column first weighed by its inverse frequency (0 for one without a zero); a truncated SVD; ``hops`` times
+    ``D^-1/2 (A + I) D^-1/2``; unit rows again."""
     x = data.x if isinstance(data.x, sparse.csr_matrix) else sparse.csr_matrix(data.x.numpy())
     nodes = data.graph.num_nodes
     if tfidf:

@@ -217,7 +217,8 @@ def test_a_diverged_table_is_not_hidden(negatives, broken):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": 0.0}, {"temperature": torch.tensor(0.2, requires_grad=True)}, {"temperature": -1.0}, {"temperature": float("nan")}, {"similarity": "l2"}, {"clamp": -1.0},
+    "wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("nan")},
+              {"temperature": torch.tensor(0.2, requires_grad=True)}, {"similarity": "l2"}, {"clamp": -1.0},
               {"reduction": "none"}, {"several": "all"}],
 )  # fmt: skip
 def test_refuses(wrong):

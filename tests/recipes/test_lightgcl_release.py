@@ -131,7 +131,7 @@ def trained(log, batches, dtype: torch.dtype) -> Trained:
 
     for _ in fit(model, graph, step=recorded, batches=lambda rng: iter(batches), streams=Streams(0), epochs=1):
         pass
-    table = model.embed(graph).detach()
+    table = model.embed(graph)
     by = DotScorer(table[graph.kinds["user"]], table[graph.kinds["item"]])
     report = evaluate(by, log.test.matrix, mask=log.train.matrix, train=log.train.matrix, ks=(20,), metrics=("recall",))
     return Trained(losses, table, report.means["recall@20"])
