@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,6 +74,9 @@ class Interactions:
     """Every row of a log in file order. Repeats are kept; they merge where a graph or a matrix is made.
 
     Parts of one split share their vocabularies, so a row number means the same user or item in each.
+
+    Raises:
+        ValueError: columns of different lengths, a row number outside its vocabulary, a time that is not finite.
     """
 
     users: np.ndarray  # [E] int32 rows of user_ids
@@ -88,6 +92,11 @@ class Interactions:
             column = getattr(self, what)
             if column is not None and len(column) != len(self.users):
                 raise ValueError(f"{self.name}: {len(self.users)} users but {len(column)} {what}")
+        for what, rows, ids in (("users", self.users, self.user_ids), ("items", self.items, self.item_ids)):
+            if len(rows) and not 0 <= rows.min() <= rows.max() < len(ids):
+                raise ValueError(f"{self.name}: {what} must be rows 0..{len(ids) - 1}, got {rows.min()}..{rows.max()}")
+        if self.time is not None and not math.isfinite(self.time.sum(dtype=np.float64)):
+            raise ValueError(f"{self.name}: a time is not finite; leave out rows without one, or time=None")
 
     @property
     def num_users(self) -> int:

@@ -50,7 +50,7 @@ class Run(rundir.Finished):
     def plan(self) -> Plan:
         """What was trained on, selected on and masked: for ``refit`` the second phase's."""
         if protocols.find(self.config["protocol"]).refits_on:
-            return protocols.refit_plan(self.split)
+            return protocols.refit_plan(self.split, self.config["protocol"])
         return protocols.plan(self.split, self.config["protocol"])
 
     @cached_property

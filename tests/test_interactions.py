@@ -98,3 +98,18 @@ def test_a_pattern_merges_more_repeats_than_a_byte_can_count():
     some = log([0] * 256 + [1], [1] * 256 + [0])
     assert some.matrix.toarray()[:2, :2].tolist() == [[0, 1], [1, 0]]
     assert some.matrix.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"items": np.array([0, 2], dtype=np.int32)}, r"items must be rows 0\.\.1, got 0\.\.2"),
+        ({"users": np.array([-1, 0], dtype=np.int32)}, r"users must be rows 0\.\.1, got -1\.\.0"),
+        ({"time": np.array([1.0, np.nan])}, "a time is not finite"),
+        ({"time": np.array([-np.inf, np.inf])}, "a time is not finite"),
+    ],
+)
+def test_rows_and_times_that_mean_nothing_are_refused(changed, told):
+    ids, rows = Vocabulary(np.arange(2)), np.array([0, 1], dtype=np.int32)
+    with pytest.raises(ValueError, match=told):
+        Interactions(**{"users": rows, "items": rows, "user_ids": ids, "item_ids": ids, "time": np.array([3.0, 4.0]), **changed})

@@ -20,8 +20,9 @@ def of_split(made: Split) -> str:
     digest = hashlib.sha256()
     for name, part in made.parts.items():
         digest.update(name.encode())
-        digest.update(np.asarray(part.users, dtype=np.int64).tobytes())
-        digest.update(np.asarray(part.items, dtype=np.int64).tobytes())
+        for rows in (part.users, part.items):
+            for start in range(0, len(rows), 1 << 17):
+                digest.update(rows[start : start + (1 << 17)].astype(np.int64).tobytes())
     for vocabulary in (made.train.user_ids, made.train.item_ids):
         digest.update(pd.util.hash_array(vocabulary.ids).tobytes())
     return digest.hexdigest()

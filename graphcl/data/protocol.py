@@ -103,13 +103,13 @@ def plan(split: Split, protocol: str = "valid") -> Plan:
     return Plan(protocol, train, select, masked, test, masks, wanted.selects_on)
 
 
-def refit_plan(split: Split) -> Plan:
-    """The second run of `refit`: train and validation together, for as many epochs as the first run chose."""
-    wanted = find("refit")
+def refit_plan(split: Split, protocol: str = "refit") -> Plan:
+    """The second run of a protocol that refits: train and validation together, for as many epochs as the first run chose."""
+    wanted = find(protocol)
     check_parts(split, wanted)
     full = joined(split, wanted.refits_on)
     test, masks = tested(split, wanted, full, wanted.refits_on)
-    return Plan(wanted.name, full, None, (), test, masks, wanted.selects_on)
+    return Plan(protocol, full, None, (), test, masks, wanted.selects_on)
 
 
 def joined(split: Split, names: Sequence[str]) -> Interactions:

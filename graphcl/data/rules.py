@@ -7,22 +7,22 @@ the order of rows nor on which other users the log holds.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphcl.interactions import Interactions, Vocabulary
+from graphcl.interactions import Interactions, Vocabulary, frequencies, renumber
 
 TRAIN, VALID, TEST = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The distinct (user, item) pairs of a log; a repeat belongs to its pair."""
+    """The distinct (user, item) pairs of a log in order of user and item; a repeat belongs to its pair."""
 
     users: np.ndarray  # [P]
     items: np.ndarray  # [P]
-    first_row: np.ndarray  # [P] where it first stands in the log
     of_row: np.ndarray  # [E] which pair a row is
     time: np.ndarray | None  # [P] its earliest time
 
@@ -34,12 +34,21 @@ class Pairs:
 
 def distinct_pairs(log: Interactions) -> Pairs:
     codes = log.users.astype(np.int64) * log.num_items + log.items
-    unique, first_row, of_row = np.unique(codes, return_index=True, return_inverse=True)
+    unique, of_row = np.unique(codes, return_inverse=True)
     time = None
     if log.time is not None:
         time = np.full(len(unique), np.inf)
         np.minimum.at(time, of_row, log.time)
-    return Pairs(unique // log.num_items, unique % log.num_items, first_row, of_row, time)
+    return Pairs(unique // log.num_items, unique % log.num_items, of_row, time)
+
+
+def blocks(log: Interactions) -> Iterator[tuple[np.ndarray, Pairs]]:
+    """Rows of a log and their distinct pairs, all rows of some users at a time, for pairs and their sorting take 80 bytes a row."""
+    size = max(len(log) // 64, 1 << 16)
+    block = renumber((np.cumsum(frequencies(log.users, log.num_users)) // size).astype(np.uint8), log.users)
+    for number in range(len(log) // size + 1):
+        rows = np.flatnonzero(block == number)
+        yield rows, distinct_pairs(log.take(rows))
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -57,11 +66,14 @@ def id_hash(vocabulary: Vocabulary) -> np.ndarray:
     return mix(vocabulary.ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
 
 
-def draw(log: Interactions, pairs: Pairs, split_seed: int) -> np.ndarray:
-    """One uint64 per pair, from the split seed and the pair's own ids."""
+def hashes(log: Interactions, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint64 per user and per item, of which `draw` makes those of pairs."""
     seed = mix(np.array([split_seed % 2**64], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15))
-    users = mix(id_hash(log.user_ids) ^ seed)
-    items = mix(id_hash(log.item_ids) + seed)
+    return mix(id_hash(log.user_ids) ^ seed), mix(id_hash(log.item_ids) + seed)
+
+
+def draw(pairs: Pairs, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """One uint64 per pair, from the split seed and the pair's own ids."""
     return mix(users[pairs.users] + np.uint64(3) * items[pairs.items])
 
 
@@ -84,53 +96,50 @@ def held_out(sizes: np.ndarray, ratios: tuple[float, float, float]) -> tuple[np.
     return counts[1], counts[0]
 
 
-def last_of_each_user(users: np.ndarray, order_by: tuple[np.ndarray, ...], valid: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Parts [P]: of each user's pairs, sorted by the keys (the first counts most), the last `test[user]` are test and the
-    `valid[user]` before them validation."""
-    order = np.lexsort((*reversed(order_by), users))
-    sizes = np.bincount(users, minlength=len(test))
-    ends = np.cumsum(sizes)
-    ordered = users[order]
-    from_end = ends[ordered] - 1 - np.arange(len(users))
-    parts = np.empty(len(users), dtype=np.int8)
-    parts[order] = np.where(from_end < test[ordered], TEST, np.where(from_end < (test + valid)[ordered], VALID, TRAIN))
+def each_user(log: Interactions, rule: str, ratios: tuple[float, float, float], split_seed: int) -> np.ndarray:
+    """Parts [E] by a rule that looks at each user alone: of the user's pairs in an order, the last are test and those before
+    them validation.
+
+    random: in drawn order, cut by the ratios. temporal: in order of time (equal times in drawn order), cut by the ratios.
+    leave_one_out: in order of time too, or of place in the file where there is no time; the last pair is test and the one
+    before it validation (if its ratio is not 0), as long as one is left to train.
+    """
+    if rule == "leave_one_out" and log.time is None:
+        log = replace(log, time=np.arange(len(log), dtype=np.float64))
+    parts = np.empty(len(log), dtype=np.int8)
+    of_ids = hashes(log, split_seed)
+    for rows, pairs in blocks(log):
+        _, sizes = np.unique(pairs.users, return_counts=True)
+        if rule == "leave_one_out":
+            test = np.minimum(sizes - 1, 1)
+            valid = np.minimum(sizes - 1 - test, int(ratios[VALID] > 0))
+        else:
+            valid, test = held_out(sizes, ratios)
+        when = () if rule == "random" else (pairs.known_time,)
+        order = np.lexsort((draw(pairs, *of_ids), *when, pairs.users))
+        counts = np.stack((sizes - valid - test, valid, test), axis=1)
+        of_pair = np.empty(len(pairs.users), dtype=np.int8)
+        of_pair[order] = np.repeat(np.tile((TRAIN, VALID, TEST), len(sizes)), counts.ravel())
+        parts[rows] = of_pair[pairs.of_row]
     return parts
-
-
-def random_ratio(log: Interactions, pairs: Pairs, ratios: tuple[float, float, float], split_seed: int) -> np.ndarray:
-    """Each user's pairs in drawn order, cut by the ratios."""
-    valid, test = held_out(np.bincount(pairs.users, minlength=log.num_users), ratios)
-    return last_of_each_user(pairs.users, (draw(log, pairs, split_seed),), valid, test)
-
-
-def temporal_ratio(log: Interactions, pairs: Pairs, ratios: tuple[float, float, float], split_seed: int) -> np.ndarray:
-    """Each user's pairs in order of time (equal times in drawn order), cut by the ratios: the latest are test."""
-    valid, test = held_out(np.bincount(pairs.users, minlength=log.num_users), ratios)
-    return last_of_each_user(pairs.users, (pairs.known_time, draw(log, pairs, split_seed)), valid, test)
-
-
-def leave_one_out(log: Interactions, pairs: Pairs, ratios: tuple[float, float, float], split_seed: int) -> np.ndarray:
-    """Each user's last pair is test and the one before it validation (if its ratio is not 0), as long as one is left to
-    train. Last by time, equal times in drawn order; by place in the file where there is no time."""
-    sizes = np.bincount(pairs.users, minlength=log.num_users)
-    test = (sizes > 1).astype(np.int64)
-    valid = ((sizes > 2) & (ratios[VALID] > 0)).astype(np.int64)
-    order_by: tuple[np.ndarray, ...] = (pairs.first_row,)
-    if pairs.time is not None:
-        order_by = (pairs.time, draw(log, pairs, split_seed))
-    return last_of_each_user(pairs.users, order_by, valid, test)
 
 
 def quantile_cuts(times: np.ndarray, ratios: tuple[float, float, float]) -> tuple[float, ...]:
     """The times at which validation and test begin, such that the ratios hold up to equal times."""
-    ordered = np.sort(times)
     shares = [ratios[TRAIN], ratios[TRAIN] + ratios[VALID]] if ratios[VALID] > 0 else [ratios[TRAIN]]
-    return tuple(float(ordered[min(int(np.floor(share * len(ordered) + 1e-9)), len(ordered) - 1)]) for share in shares)
+    places = [min(int(np.floor(share * len(times) + 1e-9)), len(times) - 1) for share in shares]
+    return tuple(np.partition(times, places)[places].tolist())
 
 
-def global_time(pairs: Pairs, cuts: tuple[float, ...]) -> np.ndarray:
-    """Pairs first seen before the first cut are train, from the last cut on test, between them validation."""
-    parts = np.full(len(pairs.users), TRAIN, dtype=np.int8)
-    parts[pairs.known_time >= cuts[0]] = VALID
-    parts[pairs.known_time >= cuts[-1]] = TEST
+def first_times(log: Interactions) -> np.ndarray:
+    """The earliest time of each distinct pair, float64 [P]."""
+    return np.concatenate([pairs.known_time for _, pairs in blocks(log)])
+
+
+def global_time(log: Interactions, cuts: tuple[float, ...]) -> np.ndarray:
+    """Parts [E]: pairs first seen before the first cut are train, from the last cut on test, between them validation."""
+    parts = np.empty(len(log), dtype=np.int8)
+    for rows, pairs in blocks(log):
+        of_pair = np.where(pairs.known_time >= cuts[-1], TEST, np.where(pairs.known_time >= cuts[0], VALID, TRAIN))
+        parts[rows] = of_pair[pairs.of_row]
     return parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 
 from graphcl.data import rules
 from graphcl.data.nearest import nearest
-from graphcl.interactions import Interactions, Vocabulary, concat, frequencies, pattern, renumber
+from graphcl.interactions import Interactions, Vocabulary, frequencies, pattern, renumber
 
 RULES = ("random", "temporal", "global_time", "leave_one_out", "all")
 
@@ -77,21 +78,14 @@ def split(
     if rule == "all":
         return order_by_degree(Split(interactions.name, interactions, None, None, rule, split_seed))
     shares = three_ratios(ratios)
-    pairs = rules.distinct_pairs(interactions)
+    if not isinstance(split_seed, Integral):
+        raise ValueError(f"split_seed must be a whole number, got {split_seed!r}")
     if rule == "global_time":
-        times = rules.quantile_cuts(pairs.known_time, shares) if cuts is None else cut_times(cuts)
-        parts = rules.global_time(pairs, times)
-        with_valid = len(times) == 2
+        times = rules.quantile_cuts(rules.first_times(interactions), shares) if cuts is None else cut_times(cuts)
+        parts, with_valid = rules.global_time(interactions, times), len(times) == 2
     else:
-        choose = {
-            "random": rules.random_ratio,
-            "temporal": rules.temporal_ratio,
-            "leave_one_out": rules.leave_one_out,
-        }[rule]
-        parts = choose(interactions, pairs, shares, split_seed)
-        with_valid = shares[rules.VALID] > 0
-    of_row = parts[pairs.of_row]
-    named = {name: interactions.take(of_row == part) for part, name in enumerate(("train", "valid", "test"))}
+        parts, with_valid = rules.each_user(interactions, rule, shares, split_seed), shares[rules.VALID] > 0
+    named = {name: interactions.take(parts == part) for part, name in enumerate(("train", "valid", "test"))}
     for name in ("test", "train", "valid"):
         if not len(named[name]) and (name != "valid" or with_valid):
             raise ValueError(
@@ -126,6 +120,8 @@ def split_files(
         raise ValueError("give the validation part as valid or as valid_inside, not both")
     if not 0 <= carve < 1:
         raise ValueError(f"carve must be a share of train, 0 <= carve < 1, got {carve}")
+    if not isinstance(split_seed, Integral):
+        raise ValueError(f"split_seed must be a whole number, got {split_seed!r}")
     given = {"train": train, "valid": valid, "valid_inside": valid_inside, "test": test}
     shared = dict(zip(given, over_one_vocabulary(list(given.values())), strict=True))
     assert shared["train"] is not None
@@ -149,8 +145,7 @@ def split_files(
         chosen = inside(train, wanted)
         train, valid, rule = train.take(~chosen), train.take(chosen), "files, valid inside train"
     elif carve > 0:
-        pairs = rules.distinct_pairs(train)
-        parts = rules.random_ratio(train, pairs, (1 - carve, carve, 0.0), split_seed)[pairs.of_row]
+        parts = rules.each_user(train, "random", (1 - carve, carve, 0.0), split_seed)
         valid, rule = train.take(parts == rules.VALID), f"files, {carve:g} of train carved"
         train = train.take(parts == rules.TRAIN)
     for part, rows in (("train", train), ("valid", valid), ("test", shared["test"])):
@@ -184,7 +179,7 @@ def enough_to_learn(log: Interactions) -> None:
 
 def three_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
     shares = (ratios[0], 0.0, ratios[1]) if len(ratios) == 2 else tuple(ratios)
-    if len(shares) != 3 or min(shares) < 0 or not shares[0] or not shares[2] or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != 3 or not min(shares) >= 0 or not shares[0] or not shares[2] or not abs(sum(shares) - 1) <= 1e-6:
         raise ValueError(
             f"ratios must be train, validation, test (or train, test), at least 0 and 1 in sum, with some train and some "
             f"test; got {tuple(ratios)}"
@@ -245,21 +240,23 @@ def over_one_vocabulary(parts: Sequence[Interactions | None]) -> list[Interactio
 
 
 def order_by_degree(split: Split) -> Split:
-    """The same split over vocabularies sorted by degree: distinct partners in train and validation, most first, ties in
-    order of appearance. Sparse products are about twice as fast on nodes in this order, because the rows that are
-    gathered most lie together in the cache.
+    """The same split over vocabularies sorted by degree: distinct partners in train, most first, ties in order of appearance there,
+    last what train has not, by a hash of its id. Sparse products are about twice as fast on nodes in this order, because the rows
+    that are gathered most lie together in the cache. Equal scores are ranked in it too, so nothing held out has a say in it.
     """
-    seen = split.train if split.valid is None else concat([split.train, split.valid])
+    seen = split.train
     pairs = pattern(seen)
 
-    def ordered(counts: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, Vocabulary]:
-        order = np.argsort(-counts, kind="stable")
+    def ordered(counts: np.ndarray, rows: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, Vocabulary]:
+        order = np.lexsort((_first_places(rows, len(counts)), -counts))
+        unseen = order[counts[order] == 0]
+        order[len(order) - len(unseen) :] = unseen[np.argsort(rules.id_hash(Vocabulary(vocabulary.ids[unseen])), kind="stable")]
         new = np.empty(len(order), dtype=np.int32)
         new[order] = np.arange(len(order), dtype=np.int32)
         return new, Vocabulary(vocabulary.ids[order])
 
-    new_user, user_ids = ordered(np.diff(pairs.indptr), seen.user_ids)
-    new_item, item_ids = ordered(frequencies(pairs.indices, seen.num_items), seen.item_ids)
+    new_user, user_ids = ordered(np.diff(pairs.indptr), seen.users, seen.user_ids)
+    new_item, item_ids = ordered(frequencies(pairs.indices, seen.num_items), seen.items, seen.item_ids)
 
     def moved(part: Interactions | None) -> Interactions | None:
         if part is None:
@@ -270,3 +267,12 @@ def order_by_degree(split: Split) -> Split:
     train = moved(split.train)
     assert train is not None
     return replace(split, train=train, valid=moved(split.valid), test=moved(split.test))
+
+
+def _first_places(rows: np.ndarray, num_ids: int) -> np.ndarray:  # [E] -> [num_ids] int64
+    """Where each row number first stands, E where nowhere; by pieces from the end, so that the first is written last."""
+    first = np.full(num_ids, len(rows), dtype=np.int64)
+    for stop in range(len(rows), 0, -(1 << 22)):
+        start = max(0, stop - (1 << 22))
+        first[rows[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)
+    return first

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphcl.data import PROTOCOLS, k_core, order_by_degree, plan, read_interactions, refit_plan, split, split_files
+from graphcl.data import PROTOCOLS, k_core, order_by_degree, plan, protocol, read_interactions, refit_plan, split, split_files
 from graphcl.data.rules import held_out
+from graphcl.data.split import Split, over_one_vocabulary
 
 rng = np.random.default_rng(3)
 FRAME = pd.DataFrame(
@@ -186,6 +187,23 @@ def test_the_random_split_never_changes(kind):
         assert set(by_user(made.test)[kind(user)]) == set(drawn[len(drawn) - test :])
 
 
+def test_a_log_of_several_blocks():
+    """Rules part some users at a time, about 65,536 rows: it is as if those were alone, and global cuts are of the whole."""
+    drawn = np.random.default_rng(0)
+    frame = pd.DataFrame({"user": np.repeat(np.arange(70), 1000), "item": np.tile(np.arange(1000), 70)})
+    frame = frame.assign(time=drawn.permutation(70_000) + 0.0).sample(frac=1, random_state=0)
+    for rule, columns in (("random", 2), ("temporal", 3), ("leave_one_out", 2), ("leave_one_out", 3)):
+        whole = split(read_interactions(frame.iloc[:, :columns], time_col="time" if columns == 3 else ""), rule=rule)
+        for some in (range(40), range(40, 70)):
+            chosen = frame[frame["user"].isin(some)].iloc[:, :columns]
+            alone = split(read_interactions(chosen, time_col="time" if columns == 3 else ""), rule=rule)
+            for name, part in alone.parts.items():
+                assert set(pairs(part)) == {pair for pair in pairs(whole.parts[name]) if pair[0] in some}
+    made = split(read_interactions(frame), rule="global_time")
+    assert sorted(made.train.time) == list(range(56_000))
+    assert sorted(made.valid.time) == list(range(56_000, 63_000))
+
+
 # --- repeats ----------------------------------------------------------------------------------------------------------------
 
 
@@ -206,16 +224,42 @@ def test_repeats_go_where_their_pair_goes(rule):
 def test_vocabularies_stand_in_order_of_degree():
     made = split(log(), rule="random")
     users, items = Counter(), Counter()
-    for user, item in set(pairs(made.train)) | set(pairs(made.valid)):
+    for user, item in set(pairs(made.train)):
         users[user] += 1
         items[item] += 1
     ids = made.train.user_ids.ids.tolist()
     assert [users[user] for user in ids] == sorted((users[user] for user in ids), reverse=True)
-    appeared = log().item_ids.ids.tolist()
-    assert made.train.item_ids.ids.tolist() == sorted(appeared, key=lambda item: (-items[item], appeared.index(item)))
+    appeared = list(dict.fromkeys(item for _, item in pairs(made.train)))
+    known = [item for item in made.train.item_ids.ids.tolist() if items[item]]
+    assert known == sorted(appeared, key=lambda item: (-items[item], appeared.index(item)))
+    assert not any(items[item] for item in made.train.item_ids.ids.tolist()[len(known) :])
     for part in made.parts.values():
         assert part.user_ids is made.train.user_ids
         assert part.item_ids is made.train.item_ids
+
+
+def test_what_is_held_out_has_no_say_in_the_order():
+    """Every item stands once in train, so a scorer that goes by it knows nothing; equal scores are ranked in this order."""
+    train = [(f"u{i}", f"i{i}") for i in np.random.default_rng(0).permutation(400)]
+    held = [("cold", f"i{i}") for i in np.random.default_rng(1).choice(400, 20, replace=False)]
+
+    def first(valid):
+        made = order_by_degree(
+            Split("toy", *over_one_vocabulary([frame_of(*part) for part in (valid, train)])[::-1], None, "", 0)
+        )
+        return made.train.item_ids.ids.tolist()
+
+    assert first(held) == first(held[::-1]) == [item for _, item in train]
+
+
+def test_what_train_has_not_stands_last_whatever_its_order():
+    train, held = [("a", "x"), ("b", "y"), ("b", "x")], [("a", f"new{i}") for i in range(20)]
+    orders = []
+    for valid in (held, held[::-1]):
+        parts = over_one_vocabulary([frame_of(*train), frame_of(*valid)])
+        orders.append(order_by_degree(Split("toy", *parts, None, "", 0)).train.item_ids.ids.tolist())
+    assert orders[0] == orders[1]
+    assert orders[0][:2] == ["x", "y"]
 
 
 def test_ordering_again_changes_nothing():
@@ -423,6 +467,15 @@ def test_the_second_run_of_refit():
     assert names(made, [second.train, second.test, *second.test_mask]) == ["tv", "x", "tv"]
     assert second.select is None
     assert second.select_mask == ()
+
+
+def test_another_protocol_that_refits_is_itself(monkeypatch):
+    mine = dataclasses.replace(PROTOCOLS["refit"], masks=("train",))
+    monkeypatch.setitem(protocol.PROTOCOLS, "mine", mine)
+    made = split(log())
+    second = refit_plan(made, "mine")
+    assert second.protocol == "mine"
+    assert names(made, [second.train, *second.test_mask]) == ["tv", "t"]
 
 
 def test_as_published_puts_inside_validation_back():
