@@ -65,6 +65,13 @@ def test_the_interval_is_that_of_a_bootstrap_over_users(tmp_path):
     assert compare(paths) == result
 
 
+def test_equal_differences_of_fractions_are_equal(tmp_path):
+    """3/5 - 2/5 and 4/5 - 3/5 differ in their last bits, by which signed ranks once told wins from losses."""
+    first = np.array([2 / 5] * 60 + [4 / 5] * 60)
+    found = only(compare([evaluated(tmp_path / "a", first), evaluated(tmp_path / "b", np.full(120, 3 / 5))]))
+    assert (found["wins"], found["losses"], found["p"]) == (60, 60, 1.0)
+
+
 def test_users_are_matched_by_id(tmp_path):
     values = np.random.default_rng(1).random(30)
     order = np.random.default_rng(2).permutation(30)
