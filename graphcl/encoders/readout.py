@@ -9,6 +9,12 @@ from torch import Tensor
 from graphcl.contracts import Layers
 
 
+def _at_least(least: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be {least} or more, got {number}")
+
+
 def _total(layers: Layers, first: int) -> Tensor:
     if first >= len(layers):
         raise ValueError(f"layers from {first} on are read, but the encoder has num_layers {len(layers) - 1}")
@@ -24,6 +30,9 @@ class mean:
 
     first: int = 0
 
+    def __post_init__(self) -> None:
+        _at_least(0, first=self.first)
+
     def __call__(self, layers: Layers) -> Tensor:
         return _total(layers, self.first) / (len(layers) - self.first)
 
@@ -33,6 +42,9 @@ class total:
     """Sum of layers ``first``..L (LightGCL)."""
 
     first: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(0, first=self.first)
 
     def __call__(self, layers: Layers) -> Tensor:
         return _total(layers, self.first)
@@ -53,6 +65,9 @@ class increment:
     """What a layer adds to the one before: ``E(l) - E(l-1)``, which in a residual encoder is the layer without its skip (l >= 1)."""
 
     index: int
+
+    def __post_init__(self) -> None:
+        _at_least(1, index=self.index)
 
     def __call__(self, layers: Layers) -> Tensor:
         return layers[self.index] - layers[self.index - 1]

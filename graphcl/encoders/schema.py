@@ -44,5 +44,7 @@ class SchemaEncoder(nn.Module):
         none = neighbours < 0
         rows = neighbours.clamp_min(0)
         logits = functional.leaky_relu((own @ asks)[:, None] + (table @ answers)[rows], 0.01)
+        # A row with no neighbours at all is filled with one number, as -inf throughout would be NaN in the gradient.
+        logits = logits.masked_fill(none, -torch.inf).masked_fill(none.all(1, keepdim=True), 0.0)
         shares = logits.softmax(1).masked_fill(none, 0.0)
         return functional.elu((shares[:, None] @ functional.embedding(rows, table))[:, 0])

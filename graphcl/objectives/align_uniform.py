@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import log_sum_exp
-from graphcl.objectives.rows import positive_keys, row_weights, weighted_mean
+from graphcl.objectives.rows import check_temperature, positive_keys, row_weights, weighted_mean
 from graphcl.ops import unit_rows
 
 
@@ -55,8 +55,7 @@ class AlignUniform:
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
             raise ValueError(f"gamma is a weight and must be 0 or more, got {self.gamma}")
-        if not self.t > 0:
-            raise ValueError(f"t must be above 0, got {self.t}")
+        check_temperature(self.t, "t")
 
     def __call__(self, pair: Pair) -> Tensor:
         keys = positive_keys(pair, "AlignUniform")

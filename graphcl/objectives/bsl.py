@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import row_weights, weighted_mean
+from graphcl.objectives.rows import check_temperature, listed_keys, row_weights, weighted_mean
 from graphcl.ops import pair_scores, segment_log_sum_exp, segment_sum, unit_rows
 
 
@@ -40,9 +40,7 @@ class BSL:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "power", "negative_temperature"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            check_temperature(getattr(self, name), name)
 
     @property
     def reads_all(self) -> bool:
@@ -65,8 +63,8 @@ class BSL:
         if own is not pair.positives:
             return (query * unit_rows(pair.key.at(pair.positives))).sum(1) / self.temperature
         pointers, weight = own.crow_indices(), own.values().to(query.dtype)
-        columns, place = own.col_indices().unique(return_inverse=True)
-        similar = pair_scores(query, unit_rows(pair.key.at(columns)), pointers, place) / self.temperature
+        keys, place = listed_keys(pair, own.col_indices(), self.reads_all)
+        similar = pair_scores(query, unit_rows(keys), pointers, place) / self.temperature
         total = segment_sum(weight, pointers)
         return segment_log_sum_exp(similar + weight.log(), pointers) - torch.where(total > 0, total, 1.0).log()
 

@@ -46,7 +46,7 @@ class ClusterState(Part):
         self.counts: dict[str, int] = {}
         self._partitions: dict[str, Partition] = {}
         self._due: set[str] = set()
-        self._soft: set[str] = set()
+        self._soft: dict[str, int] = {}  # how many clusters keys are shared out among
         for kind, size in sizes.items():
             clusters = (given or {}).get(kind)
             if clusters is None:
@@ -55,8 +55,15 @@ class ClusterState(Part):
             elif len(clusters) != size:
                 raise ValueError(f"clusters of {len(clusters)} keys were given for kind {kind!r}, which has {size}")
             elif clusters.is_floating_point():
-                self._soft.add(kind)
-                clusters = clusters.to_dense() if clusters.layout == torch.sparse_csr else clusters
+                clusters = clusters if clusters.layout == torch.sparse_csr else clusters.to_sparse_csr()
+                self._soft[kind] = clusters.shape[1]
+                for part, values in (
+                    ("rowptr", clusters.crow_indices()),
+                    ("col", clusters.col_indices()),
+                    ("shares", clusters.values()),
+                ):
+                    self.register_buffer(f"{kind}_{part}", values)
+                continue
             elif len(clusters) and int(clusters.min()) < 0:
                 raise ValueError(f"clusters are numbered from 0, got {int(clusters.min())} for kind {kind!r}")
             self.register_buffer(f"{kind}_clusters", clusters)
@@ -70,9 +77,10 @@ class ClusterState(Part):
         """The clusters of a kind, found at the first call of an epoch in which they are due."""
         if kind not in self.kinds:
             raise ValueError(f"there are no clusters of kind {kind!r}, only of {', '.join(self.kinds)}")
-        clusters = self.get_buffer(f"{kind}_clusters")
-        if len(clusters) != len(key):
-            raise ValueError(f"clusters are of {len(clusters)} keys of kind {kind!r}, but there are {len(key)}")
+        soft = kind in self._soft
+        clusters = self.get_buffer(f"{kind}_{'rowptr' if soft else 'clusters'}")
+        if len(clusters) - soft != len(key):
+            raise ValueError(f"clusters are of {len(clusters) - soft} keys of kind {kind!r}, but there are {len(key)}")
         if kind in self.counts and (kind in self._due or int(clusters[0]) < 0):
             if rng is None:
                 raise RuntimeError("k-means draws its first centroids: give rng, or train with fit, which does")
@@ -80,8 +88,11 @@ class ClusterState(Part):
             self._due.discard(kind)
             self._partitions.pop(kind, None)
         if kind not in self._partitions:
-            if kind in self._soft:
-                self._partitions[kind] = Partition.soft(clusters)
+            if soft:
+                columns, values = self.get_buffer(f"{kind}_col"), self.get_buffer(f"{kind}_shares")
+                size = len(key), self._soft[kind]
+                shares = torch.sparse_csr_tensor(clusters, columns, values, size=size, check_invariants=False)
+                self._partitions[kind] = Partition.soft(shares)
             else:
                 self._partitions[kind] = Partition(clusters, self.counts.get(kind) or int(clusters.max()) + 1)
         return self._partitions[kind]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
-from graphcl.objectives.rows import positive_keys, row_weights, same_ids, weighted_mean
+from graphcl.objectives.rows import check_temperature, positive_keys, row_weights, same_ids, weighted_mean
 from graphcl.ops import unit_rows
 
 
@@ -40,9 +40,7 @@ class DCL:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "sigma"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            check_temperature(getattr(self, name), name)
 
     def __call__(self, pair: Pair) -> Tensor:
         query, keys = unit_rows(pair.query), unit_rows(positive_keys(pair, "DCL"))

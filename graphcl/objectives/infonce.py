@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import check_temperature, weighted_mean
+from graphcl.objectives.rows import check_temperature, listed_keys, weighted_mean
 from graphcl.ops import pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
 from graphcl.ops.segment import row_pointers
 
@@ -83,8 +83,7 @@ class InfoNCE:
     def _several(self, query: Tensor, pair: Pair, cosine: bool) -> tuple[Tensor, Tensor]:
         """For CSR positives: what stands for the positive's ``s / t``, and which anchors have one, both [n]."""
         pointers = pair.positives.crow_indices()
-        columns, place = pair.positives.col_indices().unique(return_inverse=True)
-        keys = pair.key.at(columns)
+        keys, place = listed_keys(pair, pair.positives.col_indices(), self.reads_all)
         keys = unit_rows(keys) if cosine else keys
         similar = self._clamped(pair_scores(query, keys, pointers, place) / self.temperature)
         weight = pair.positives.values().to(similar.dtype)

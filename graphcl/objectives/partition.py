@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from graphcl.ops import Sparse, add_rows, row_norm, unit_rows
-from graphcl.ops.segment import pointers_of
+from graphcl.ops.segment import pointers_of, segment_max, segment_numbers, segment_sum
 
 _ROWS = 2**14  # keys that are read at a time
 
@@ -26,10 +26,15 @@ class Partition:
     @classmethod
     def soft(cls, shares: Tensor) -> Partition:  # sparse CSR or dense [m, K]
         """Raises ValueError where a share is negative or a row does not sum to one."""
-        dense = shares.to_dense() if shares.layout == torch.sparse_csr else shares
-        if bool((dense < 0).any()) or not torch.allclose(dense.sum(1), torch.ones_like(dense[:, 0]), atol=1e-4):
+        shares = shares if shares.layout == torch.sparse_csr else shares.to_sparse_csr()
+        pointers, columns, values = shares.crow_indices(), shares.col_indices(), shares.values()
+        sums = segment_sum(values, pointers)
+        if bool((values < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise ValueError("a key's shares of the clusters must be 0 or more and sum to 1")
-        return cls(dense.argmax(1), dense.shape[1], shares if shares.layout == torch.sparse_csr else shares.to_sparse_csr())
+        rows = segment_numbers(pointers)
+        largest = values == segment_max(values, pointers)[rows]
+        ids = columns.new_full((len(shares),), shares.shape[1]).scatter_reduce_(0, rows[largest], columns[largest], "amin")
+        return cls(ids, shares.shape[1], shares)
 
     @cached_property
     def order(self) -> Tensor:  # [m] keys by cluster
@@ -104,13 +109,18 @@ class Partition:
             out[part] = through_unit(moved, keys[part]) if normalise else moved
         return out
 
+    @cached_property
+    def _operators(self) -> dict[torch.dtype, Sparse]:
+        return {}
+
     def _operator(self, like: Tensor) -> Sparse:
         assert self.shares is not None
-        ones = like.new_ones(1)
-        return Sparse(
-            self.shares.crow_indices(), self.shares.col_indices().int(), (len(self.ids), self.count), values=self.shares.values().to(like.dtype),
-            left=ones.expand(len(self.ids)).contiguous(), right=ones.expand(self.count).contiguous(),
-        )  # fmt: skip
+        if like.dtype not in self._operators:  # kept, for its transpose is built once
+            self._operators[like.dtype] = Sparse(
+                self.shares.crow_indices(), self.shares.col_indices().int(), (len(self.ids), self.count),
+                values=self.shares.values().to(like.dtype), left=like.new_ones(len(self.ids)), right=like.new_ones(self.count),
+            )  # fmt: skip
+        return self._operators[like.dtype]
 
 
 class _Pool(Function):

@@ -80,6 +80,7 @@ class ProtoNCE:
             means = segment_sum(points[order], pointers) / sizes[:, None]
             spread = (points * means[own]).sum(1).clamp_min(0).sqrt()
         density = segment_sum(spread[order], pointers) / sizes / (sizes + 5).to(points.dtype).log()
+        density = torch.where(sizes > 1, density, 0.0)  # one member tells no spread: the largest of the others' is taken
         density = torch.where(sizes == 1, density.max(), density)
         low, high = density.quantile(density.new_tensor([0.1, 0.9]))
         density = density.clamp(low, high)

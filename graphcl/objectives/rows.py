@@ -9,18 +9,26 @@ from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import Entries
 
 
-def check_temperature(value: float) -> None:
-    """Raises ValueError for one that is not above 0, and for a tensor, to which no whole gradient would flow."""
+def check_temperature(value: float | None, name: str = "temperature") -> None:
+    """Raises ValueError for one that is not above 0, and for a tensor, to which no whole gradient would flow; None passes."""
     if isinstance(value, Tensor):
-        raise ValueError("temperature must be a number, not a tensor: it can't be learned here")
-    if not value > 0:
-        raise ValueError(f"temperature must be above 0, got {value}")
+        raise ValueError(f"{name} must be a number, not a tensor: it can't be learned here")
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
 
 
 def check_single(pair: Pair, name: str) -> None:
     """Raises ValueError, on behalf of the objective ``name``, for sparse positives."""
     if pair.positives.layout == torch.sparse_csr:
         raise ValueError(f"{name} needs one positive a query, got a sparse matrix of them")
+
+
+def listed_keys(pair: Pair, columns: Tensor, reads_all: bool) -> tuple[Tensor, Tensor]:
+    """Keys [k, d] among which those of a pattern's ``columns`` [E] are, and their places [E]; all where all are at hand anyway."""
+    if reads_all:
+        return pair.key.all(), columns
+    ids, place = columns.unique(return_inverse=True)
+    return pair.key.at(ids), place
 
 
 def positive_keys(pair: Pair, name: str) -> Tensor:  # [n, d]

@@ -43,8 +43,14 @@ class _PairScores(Function):
             left=ones.expand(len(query)).contiguous(), right=ones.expand(len(keys)).contiguous(),
         )  # fmt: skip
         to_query = op @ keys if ctx.needs_input_grad[0] else None
-        to_keys = op.T @ query if ctx.needs_input_grad[1] else None
-        return to_query, to_keys, None, None
+        return to_query, _to_keys(op, query) if ctx.needs_input_grad[1] else None, None, None
+
+
+def _to_keys(op: Sparse, query: Tensor) -> Tensor:  # [m, d]
+    """``op.T @ query``, by a transpose only where scattering is slower (columns out of order) or not differentiable."""
+    if not torch.is_grad_enabled() and (query.device.type != "cpu" or op._sorted):
+        return op.rows(torch.arange(len(query), device=query.device)).adjoint(query)
+    return op.T @ query
 
 
 @numba.njit(parallel=True, fastmath={"contract", "nsz", "reassoc", "arcp"}, cache=True)

@@ -132,12 +132,12 @@ def test_schema_encoder(rng):
         "A": torch.randn(5, 4, generator=rng, dtype=torch.float64),
         "B": torch.randn(2, 4, generator=rng, dtype=torch.float64),
     }
-    neighbours = {"A": torch.tensor([[0, 0, 4], [1, 2, 3], [-1, -1, -1]]), "B": torch.tensor([[0], [1], [1]])}
+    neighbours = {"A": torch.tensor([[0, 0, 4], [1, -1, 3], [-1, -1, -1]]), "B": torch.tensor([[0], [1], [1]])}
     views = []
     for name, table in tables.items():
         vector, rows = encoder.vectors[parameter_key(name)][0], []
-        for i, drawn in enumerate(neighbours[name].tolist()):
-            if drawn[0] < 0:
+        for i, drawn in enumerate([j for j in row if j >= 0] for row in neighbours[name].tolist()):
+            if not drawn:
                 rows.append(torch.zeros(4, dtype=torch.float64))
                 continue
             e = torch.stack([functional.leaky_relu(vector @ torch.cat([own[i], table[j]]), 0.01) for j in drawn])
@@ -145,4 +145,7 @@ def test_schema_encoder(rng):
                 functional.elu(sum(a * table[j] for a, j in zip(e.softmax(0), drawn, strict=True)))
             )  # a repeat counts twice
         views.append(torch.stack(rows))
-    torch.testing.assert_close(encoder(own, tables, neighbours), encoder.attention(views))
+    own.requires_grad_()
+    found = encoder(own, tables, neighbours)
+    torch.testing.assert_close(found, encoder.attention(views))
+    assert torch.autograd.grad(found.sum(), own)[0].isfinite().all()

@@ -47,3 +47,9 @@ def test_layers_that_are_not_there_are_refused():
         layer(4)(Layers(tuple(E)))
     with pytest.raises(ValueError, match="layers from 1 on are read, but the encoder has num_layers 0"):
         mean(first=1)(Layers((E[0],)))
+
+
+@pytest.mark.parametrize("made", [lambda: mean(-1), lambda: total(-1), lambda: increment(0)])
+def test_indices_that_would_count_from_the_end_are_refused(made):
+    with pytest.raises(ValueError, match=r"must be [01] or more"):
+        made()

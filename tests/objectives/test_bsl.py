@@ -101,3 +101,9 @@ def test_negatives_are_told_of_which_kind_the_keys_are():
     cosines = (unit(query) @ unit(key).T / 0.2).detach()
     expected = (cosines[:, 3] + torch.tensor(8.0).log() - cosines[torch.arange(4), [4, 0, 4, 2]]).mean()
     assert_close(got.detach(), expected)
+
+
+def test_a_temperature_cannot_be_learned():
+    """Half of its gradient would be missing."""
+    with pytest.raises(ValueError, match="temperature must be a number, not a tensor"):
+        BSL(torch.tensor(0.2, requires_grad=True))

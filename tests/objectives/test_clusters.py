@@ -145,6 +145,9 @@ def test_shared_out_keys(order, options):
     every = torch.ones(M, dtype=torch.float64) if weights is None else weights
     expected = slow(query, key, shares, every, order=order, exact=set(), dropped=set(), banned=banned)
     agree(got, expected, (query, key))
+    stored = fixed(csr(shares))
+    assert Partition.soft(csr(shares)).ids.tolist() == shares.argmax(1).tolist()
+    assert max(len(x) for x in stored.buffers()) <= max(M + 1, int((shares > 0).sum()))  # nothing of [m, K]
     if order == 1:  # Jensen's inequality holds for shares too
         whole = AllKeys()(query, Table(key), POSITIVES, temperature=T, key_weights=weights, exclude=csr(banned))
         assert bool((got <= whole + 1e-12).all())

@@ -68,3 +68,9 @@ def test_bad_settings():
             DCL(**settings)
     with pytest.raises(ValueError, match="DCL needs one positive a query"):
         DCL()(Pair(table(2, 4, 0), Table(table(3, 4, 1)), csr(torch.eye(2, 3))))
+
+
+def test_a_temperature_cannot_be_learned():
+    """Half of its gradient would be missing."""
+    with pytest.raises(ValueError, match="temperature must be a number, not a tensor"):
+        DCL(torch.tensor(0.2, requires_grad=True))

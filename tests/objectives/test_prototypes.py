@@ -35,7 +35,7 @@ def densities(points: torch.Tensor, found: Clusters, density: str, temperature: 
         else:
             values = [math.sqrt(max(0.0, float((x * mean).sum()))) for x in members]
         raw[c] = sum(values) / len(values) / math.log(len(members) + 5)
-    largest = max(raw.values())
+    largest = max((value for c, value in raw.items() if sizes[c] > 1), default=0.0)
     raw = {c: largest if sizes[c] == 1 else value for c, value in raw.items()}
     low, high = np.percentile(list(raw.values()), [10, 90])
     clipped = {c: min(max(value, low), high) for c, value in raw.items()}
