@@ -18,6 +18,7 @@ from graphcl import phase as phases
 from graphcl import rundir, runs, sequence_run
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
+from graphcl.data.fingerprint import of_split
 from graphcl.data.nearest import nearest
 from graphcl.data.sequences import SequenceSplit
 from graphcl.data.split import Split
@@ -43,6 +44,7 @@ PROGRAMS = (
     "sequential",
 )  # benchmarks/NAME.py, each with a main(root); the rest are configurations
 _QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
+_QUICK_PAIRED_ITEMS = 100_000  # above, itemknn does too (quadratic in items)
 
 
 def floor(made: Split, protocol: str, out: Path, *, preset: str | None = None) -> list[Run]:
@@ -77,7 +79,8 @@ def _recommender(name: str, made: Split, **options: Any) -> Run:
 
 def skipped(made: Split) -> list[str]:
     """Which of the floor is too slow to come along at this size."""
-    return ["ease", "gfcf"] if made.train.num_items > _QUICK_ITEMS else []
+    items = made.train.num_items
+    return [*(["ease", "gfcf"] if items > _QUICK_ITEMS else []), *(["itemknn"] if items > _QUICK_PAIRED_ITEMS else [])]
 
 
 def choose(
@@ -249,15 +252,16 @@ def program(path: Path) -> Any:
 
 def settings_of(config: Mapping[str, Any], kept: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The settings of a benchmark, and the score on validation of each value of a grid, where one is stated: its best value joins the
-    settings. What was searched stays in ``kept``, and is not searched again while the configuration asks for the same."""
+    settings. What was searched stays in ``kept``, and is not searched again while the configuration asks for the same of the same data."""
     settings, grids = dict(config.get("settings", {})), config.get("grid")
     if not grids:
         return settings, None
+    made, _ = runs.load_data(config["data"], config["protocol"])
     asked = {key: config.get(key) for key in ("recipe", "data", "protocol", "settings", "grid", "grid_items")}
+    asked["fingerprint"] = of_split(made)
     found = rundir.read_json(kept) if kept.exists() else {}
     ((key, grid),) = grids.items()
     if found.get("asked") != asked:
-        made, _ = runs.load_data(config["data"], config["protocol"])
         layers = {**_layers(config), "set": settings}
         _, scores = choose(made, config["recipe"], key, grid, layers=layers, most_popular=config.get("grid_items"))
         found = {"asked": asked, "scores": {key: {str(value): score for value, score in scores.items()}}}

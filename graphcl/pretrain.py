@@ -52,7 +52,7 @@ class NodeRun(rundir.Finished):
 
     def embeddings(self) -> NodeEmbeddings:
         tensors, _ = self._kept
-        return NodeEmbeddings(tensors["ids"].numpy(), tensors["embedding"].numpy())
+        return NodeEmbeddings(rundir.read_ids(self.path, "nodes"), tensors["embedding"].numpy())
 
     def clusters(self) -> np.ndarray:  # [N] int64
         """The cluster of each node: the model's own, or those of k-means on the embedding, with as many clusters as there are classes.
@@ -178,8 +178,8 @@ def train(
         clusters = own_clusters(phase) if kind == "attributed" else None
         best = maxima(directory) if published else {}
         rundir.write_tensors(directory / "model.safetensors", phase.model.state_dict())
-    ids = torch.arange(len(embedding)) if made.ids is None else torch.from_numpy(np.asarray(made.ids))
-    tensors = {"embedding": embedding.float(), "labels": made.labels, "ids": ids}
+    rundir.write_ids(directory, nodes=np.arange(len(embedding)) if made.ids is None else made.ids)
+    tensors = {"embedding": embedding.float(), "labels": made.labels}
     tensors |= {f"{part}_{rate}": rows for rate, split in made.splits.items() for part, rows in split._asdict().items()}
     tensors |= {} if clusters is None else {"clusters": clusters}
     num_clusters = clusters_in(made)
@@ -270,7 +270,7 @@ def run(
     by_loss = config.select in ("loss", "last")
     for epoch in fit(
         phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=config.epochs,
-        done=phase.progress.epoch,
+        done=phase.progress.epoch, on_step=None if observe is None else lambda number: observe("step", {"step": number}),
     ):  # fmt: skip
         p = phase.progress
         p = replace(p, epoch=epoch.number, steps=p.steps + epoch.steps, seconds=p.seconds + epoch.seconds)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
@@ -103,16 +103,24 @@ def alone(directory: Path, told: str) -> Iterator[None]:
     """Raises ValueError while another process works in the directory: each would write over what the other has written."""
     import fcntl
 
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{directory} is being {told} by another process; choose another --out, or wait") from None
-        try:
-            yield
-        finally:
-            (directory / "lock").unlink(missing_ok=True)
+    path = directory / "lock"
+    held = False
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{directory} is being {told} by another process; choose another --out, or wait") from None
+            with suppress(FileNotFoundError):
+                held = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            if not held:  # who had it removed it after it was opened here: nobody else would see this lock
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 _Train = TypeVar("_Train", bound=Callable[..., Any])
@@ -214,7 +222,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Held]]:
 def write_log(directory: Path, parts: Mapping[str, Interactions]) -> None:
     """The pairs of every part of a split and the ids of its rows, so that a run stands on its own."""
     some = next(iter(parts.values()))
-    write_ids(directory, some.user_ids, some.item_ids)
+    write_ids(directory, users=some.user_ids.ids, items=some.item_ids.ids)
     tensors = {}
     for name, part in parts.items():
         tensors[f"{name}.users"] = torch.from_numpy(np.asarray(part.users, dtype=np.int32))
@@ -222,30 +230,33 @@ def write_log(directory: Path, parts: Mapping[str, Interactions]) -> None:
     write_tensors(directory / "log.safetensors", tensors, {"name": some.name})
 
 
-def write_ids(directory: Path, users: Vocabulary, items: Vocabulary) -> None:
+def write_ids(directory: Path, **ids: np.ndarray) -> None:
+    """A file of the ids of each kind of row: ``users``, ``items``, ``nodes``."""
     import pandas as pd
 
-    for name, vocabulary in (("users", users), ("items", items)):
-        frame = pd.DataFrame({"id": vocabulary.ids})
+    for name, values in ids.items():
+        frame = pd.DataFrame({"id": values})
         atomically(directory / f"{name}.parquet", lambda part, frame=frame: frame.to_parquet(part, index=False))  # type: ignore[misc]
 
 
-def read_ids(directory: Path) -> tuple[Vocabulary, Vocabulary]:
-    """Of users and of items. Raises ValueError where a file is missing."""
+def read_ids(directory: Path, name: str) -> np.ndarray:
+    """Raises ValueError where the file is missing."""
     import pandas as pd
 
-    def ids_of(name: str) -> Vocabulary:
-        path = directory / f"{name}.parquet"
-        if not path.exists():
-            raise ValueError(f"{directory} is not a complete run: {path.name} is missing")
-        ids = pd.read_parquet(path)["id"]
-        return Vocabulary(ids.to_numpy(dtype=np.int64 if ids.dtype.kind == "i" else object))
+    path = directory / f"{name}.parquet"
+    if not path.exists():
+        raise ValueError(f"{directory} is not a complete run: {path.name} is missing")
+    ids = pd.read_parquet(path)["id"]
+    return ids.to_numpy(dtype=np.int64 if ids.dtype.kind == "i" else object)
 
-    return ids_of("users"), ids_of("items")
+
+def read_vocabularies(directory: Path) -> tuple[Vocabulary, Vocabulary]:
+    """Of users and of items."""
+    return Vocabulary(read_ids(directory, "users")), Vocabulary(read_ids(directory, "items"))
 
 
 def read_log(directory: Path) -> dict[str, Interactions]:
-    users, items = read_ids(directory)
+    users, items = read_vocabularies(directory)
     tensors, about = read_tensors(directory / "log.safetensors")
     names = dict.fromkeys(key.partition(".")[0] for key in sorted(tensors))
     return {

@@ -18,6 +18,7 @@ from graphcl import geometry, pretrain, rundir, sequence_run
 from graphcl import phase as phases
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
+from graphcl.data.filter import filtered
 from graphcl.data.fingerprint import of_split
 from graphcl.data.nearest import nearest
 from graphcl.data.protocol import Plan
@@ -63,11 +64,15 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
         if options:
             raise ValueError(f"{data.name} is split already, so {', '.join(options)} cannot be set")
         found = data
-    elif isinstance(data, Interactions):
-        found = split(data, **options)
-    elif isinstance(data, pd.DataFrame):
+    elif isinstance(data, (Interactions, pd.DataFrame)):
+        frame = isinstance(data, pd.DataFrame)
+        if wrong := [k for k in options if k in ("format", "carve") or (k.endswith("_col") and not frame)]:
+            raise ValueError(
+                f"{', '.join(wrong)}: not for {'a DataFrame' if frame else f'{data.name}, which is a log that is read'}"
+            )
         reading = {k: options.pop(k) for k in list(options) if k.endswith("_col") or k in ("min_rating", "k_core")}
-        found = split(read_interactions(data, **reading), **options)
+        log = read_interactions(data, **reading) if isinstance(data, pd.DataFrame) else filtered(data, reading)
+        found = split(log, **options)
     elif isinstance(data, (str, Path)):
         found = registry.load(data, **options)
     else:
@@ -150,7 +155,7 @@ def train(
     closed = "restore" in vars(module)
     if closed:
         if protocols.find(protocol).refits_on:  # there is no epoch to choose first
-            plan = protocols.refit_plan(made)
+            plan = protocols.refit_plan(made, protocol)
         scorer = module.build(chosen, plan.train, rng=Streams(seed)["init"])
     else:
         phases.check(chosen)
@@ -205,7 +210,7 @@ def _train_model(
     last = first
     seconds, steps, ranking, epochs = p.seconds, p.steps, p.rank_seconds, p.epoch
     if protocols.find(plan.protocol).refits_on:
-        plan = protocols.refit_plan(made)
+        plan = protocols.refit_plan(made, plan.protocol)
         last = phases.start(module, config, plan, seed, device)
         # Lines of the second phase follow those of the first.
         last.progress = replace(last.progress, lines=p.lines)

@@ -329,7 +329,7 @@ def by_part(name: str, report: NextReport) -> dict[str, dict[str, float]]:
 
 def write_split(directory: Path, split: SequenceSplit) -> None:
     """Every history, how much of each is trained on, what is held out, and the ids of users and items."""
-    rundir.write_ids(directory, split.log.user_ids, split.log.item_ids)
+    rundir.write_ids(directory, users=split.log.user_ids.ids, items=split.log.item_ids.ids)
     tensors = {"items": split.log.items.int(), "pointers": split.log.pointers, "lengths": split.train.lengths}
     for part, held_out in (("valid", split.valid), ("test", split.test)):
         if held_out is not None:
@@ -339,7 +339,7 @@ def write_split(directory: Path, split: SequenceSplit) -> None:
 
 def read_split(directory: Path, config: Mapping[str, Any]) -> SequenceSplit:
     tensors, _ = rundir.read_tensors(directory / "log.safetensors")
-    log = Sequences(tensors["items"].long(), tensors["pointers"], *rundir.read_ids(directory))
+    log = Sequences(tensors["items"].long(), tensors["pointers"], *rundir.read_vocabularies(directory))
     held_out = {}
     for part in {"valid", "test"} & set(tensors):
         users = torch.searchsorted(log.pointers, tensors[part], right=True) - 1

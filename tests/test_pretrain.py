@@ -53,6 +53,21 @@ def test_a_run_holds_what_evaluation_needs(tmp_path):
     assert again.evaluate() == run.result["metrics"]
 
 
+@pytest.mark.parametrize("made", [planted, planted_attributed])
+def test_ids_come_out_as_they_went_in(tmp_path, made):
+    data = replace(made(), ids=np.array([f"paper {n}" for n in range(48)], dtype=object))
+    run = graphcl.train("svd_hops" if made is planted else "svd_kmeans", data, out=tmp_path / "run")
+    assert run.embeddings().ids.tolist() == data.ids.tolist()
+    with pytest.raises(ValueError, match="5 ids for 48 nodes"):
+        replace(data, ids=np.arange(5))
+
+
+def test_steps_are_told(tmp_path):
+    heard = []
+    graphcl.train("meow", planted(), out=tmp_path / "run", epochs=2, dim=8, observe=lambda kind, _: heard.append(kind))
+    assert heard == ["step", "epoch", "step", "epoch"]
+
+
 def test_the_lowest_loss_is_kept_and_patience_stops(tmp_path):
     run = trained(tmp_path / "a", epochs=200, patience=3, evaluate_every=1, learning_rate=0.1)
     lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
@@ -95,7 +110,7 @@ def test_a_resumed_run_is_the_same(tmp_path, changes):
     whole = trained(tmp_path / "whole", **changes)
 
     def stops(kind, what):
-        if what["epoch"] == 4:
+        if kind == "epoch" and what["epoch"] == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -201,12 +216,18 @@ def test_what_is_refused(tmp_path):
         ("meow", {"evaluate_every": 0}, "setting 'evaluate_every' must be 1 or more, got 0"),
         ("meow", {"epochs": -1}, "setting 'epochs' must be 0 or more, got -1"),
         ("pamc", {"patience": -1}, "setting 'patience' must be 0 or more, got -1"),
+        ("meow", {"prototype_weight": -1.0}, "setting 'prototype_weight' must be 0 or more, got -1.0"),
+        ("meow", {"clusters": ()}, "setting 'clusters' needs whole numbers of 1 or more"),
+        ("meow", {"clusters": (2, "x")}, "setting 'clusters' needs whole numbers of 1 or more"),
+        ("meow", {"batch_size": 1}, "setting 'batch_size' must be 0, for all, or 2 or more"),
+        ("heco", {"samples": {}}, "setting 'samples' needs whole numbers of 1 or more"),
+        ("heco", {"samples": {"A": 2.5}}, "setting 'samples' needs whole numbers of 1 or more"),
         ("pamc", {"epochs": 0, "protocol": "as-published"}, "takes the maximum over epochs, so epochs must be 1 or more"),
     ],
 )
 def test_refused_settings_leave_no_directory(tmp_path, recipe, changed, told):
     with pytest.raises(ValueError, match=told):
-        graphcl.train(recipe, planted() if recipe == "meow" else planted_attributed(), out=tmp_path / "run", **changed)
+        graphcl.train(recipe, planted_attributed() if recipe == "pamc" else planted(), out=tmp_path / "run", **changed)
     assert not (tmp_path / "run").exists()
 
 

@@ -284,7 +284,7 @@ def test_what_is_refused_leaves_no_directory(toy, tmp_path):
     one = planted_attributed()
     with pytest.raises(ValueError, match="unknown setting 'dimm'"):
         graphcl.train("svd_kmeans", one, out=out, dimm=3)
-    with pytest.raises(ValueError, match="num_hops must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="'num_hops' must be 0 or more, got -1"):
         graphcl.train("svd_kmeans", one, out=out, num_hops=-1)
     with pytest.raises(ValueError, match="dim must be 1 or more"):
         trained(out, dim=0)

@@ -160,6 +160,25 @@ def test_lines_are_cut_back_to_those_that_count(tmp_path):
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 9]
 
 
+def test_a_lock_that_its_holder_removed_is_none(tmp_path, monkeypatch):
+    """Opened while another process held it, and got when that one was done and had removed the file."""
+    import fcntl
+
+    flock, path = fcntl.flock, tmp_path / "lock"
+
+    def late(file, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        return flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with rundir.alone(tmp_path, "trained"):
+        assert path.exists()
+        with pytest.raises(ValueError, match="being trained by another process"), rundir.alone(tmp_path, "trained"):
+            pass
+    assert not path.exists()
+
+
 def test_two_processes_do_not_train_in_one_directory(tmp_path):
     """Each would write over the other's lines and weights, and tell the other's result as its own."""
     log, _ = checkerboard()

@@ -729,7 +729,7 @@ def test_an_unnamed_run_never_meets_an_older_one(csv, tmp_path, monkeypatch):
     [
         ({"select": "ndgc@20"}, "did you mean 'ndcg'"),
         ({"evaluate_every": 0}, "setting 'evaluate_every' must be 1 or more"),
-        ({"num_layers": -1}, "num_layers must be 0 or more"),
+        ({"num_layers": -1}, "'num_layers' must be 0 or more"),
         ({"learning_rate": 0}, "learning_rate must be above 0"),
         ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"dimm": 3}, "unknown setting 'dimm' of lightgcn; did you mean 'dim'"),
@@ -783,6 +783,17 @@ def test_settings_go_over_the_config_over_the_preset(registered, tmp_path, monke
 def test_data_of_ones_own_has_no_preset(csv, monkeypatch):
     assert runs.load_data(csv)[1] is None
     assert runs.load_data(toy_frame())[1] is None
+
+
+def test_a_log_that_is_read_is_filtered_like_a_file(csv):
+    log, options = graphcl.read_interactions(csv), {"k_core": 2}
+    assert of_split(runs.load_data(log, **options)[0]) == of_split(runs.load_data(csv, **options)[0])
+    for data, wrong in ((log, "user_col"), (log, "carve"), (toy_frame(), "carve")):
+        with pytest.raises(ValueError, match=f"{wrong}: not for"):
+            runs.load_data(data, **{wrong: "x"})
+    for options in ({"split_seed": 0.7}, {"ratios": (float("nan"), 0.1, 0.1)}):
+        with pytest.raises(ValueError, match=r"must be"):
+            runs.load_data(csv, **options)
 
 
 def test_a_log_in_every_shape_is_the_same_log(csv):
@@ -930,7 +941,7 @@ def test_a_run_says_what_its_log_was_read_with(csv, tmp_path):
         ("lightgcl", {"dropout": 1.0}, "dropout must lie"),
         ("lightgcn", {"init": -1.0}, "init must be 'xavier' or a standard deviation of 0 or more, got -1.0"),
         ("xsimgcl", {"decay": -1.0}, "decay must be 0 or more"),
-        ("xsimgcl", {"weight": -1.0}, "the weight of contrast must be 0 or more"),
+        ("xsimgcl", {"weight": -1.0}, "'weight' must be 0 or more"),
     ],
 )
 def test_settings_out_of_range_leave_nothing_behind(csv, tmp_path, recipe, settings, told):

@@ -31,7 +31,7 @@ class AttributedData:
     """A graph to train on without labels, and its classes to evaluate with. Nodes stand in the caller's order.
 
     Raises:
-        ValueError: features or labels that do not fit the graph, a feature that is not finite, a graph whose rows were renumbered, a
+        ValueError: features, labels or ids that do not fit the graph, a feature that is not finite, a graph whose rows were renumbered, a
             split that overlaps, is empty, names a node that does not exist, or one without a label, more clusters than nodes.
     """
 
@@ -43,7 +43,7 @@ class AttributedData:
     num_clusters: int = 0  # to look for; 0: as many as there are classes, and it stays 0 where there is none
     classes: tuple[int, ...] = ()  # the caller's label of each class
     citation: str = ""
-    ids: np.ndarray | None = field(default=None, repr=False)  # [N] the caller's id of each node
+    ids: np.ndarray | None = field(default=None, repr=False)  # [N] the caller's id of each node, whole numbers or text
 
     def __post_init__(self) -> None:
         count = self.graph.num_nodes
@@ -60,7 +60,7 @@ class AttributedData:
         if self.labels.shape != (count,) or self.labels.dtype != torch.int64:
             told = f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
             raise ValueError(f"{self.name}: labels must be int64 of shape ({count},), one a node, got {told}")
-        check_splits(self.name, self.splits, self.labels)
+        check_splits(self.name, self.splits, self.labels, self.ids)
         for rate, split in self.splits.items():
             for part, ids in split._asdict().items():
                 if not len(ids):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -59,3 +61,10 @@ def k_core(interactions: Interactions, k: int | tuple[int, int]) -> Interactions
     if not len(users):
         raise ValueError(f"{interactions.name}: the {k}-core is empty; choose a smaller k_core")
     return shrink(interactions.take(user_stays[interactions.users] & item_stays[interactions.items]))
+
+
+def filtered(log: Interactions, options: Mapping[str, Any]) -> Interactions:
+    """The log under the options `min_rating` and `k_core`, in this order; missing or None leaves out nothing."""
+    if options.get("min_rating") is not None:
+        log = filter_rating(log, options["min_rating"])
+    return log if options.get("k_core") is None else k_core(log, options["k_core"])

@@ -34,7 +34,7 @@ class NodeData:
     """A graph with labels of its target nodes, to pretrain on the one and probe with the other.
 
     Raises:
-        ValueError: labels of another number than targets; a meta-path that does not compose, or does not lead from targets to targets; a
+        ValueError: labels or ids of another number than targets; a meta-path that does not compose, or does not lead from targets to targets; a
             split that overlaps, names a node that does not exist, or one without a label.
     """
 
@@ -46,7 +46,7 @@ class NodeData:
     classes: tuple[int, ...] = ()  # the label in the file of each class
     positives: sparse.csr_matrix | None = None  # [N, N] rows are anchors; HeCo's own choice, where shipped
     citation: str = ""
-    ids: np.ndarray | None = field(default=None, repr=False)  # [N] the caller's id of each target
+    ids: np.ndarray | None = field(default=None, repr=False)  # [N] the caller's id of each target, whole numbers or text
 
     def __post_init__(self) -> None:
         count = self.graph.num_targets
@@ -58,7 +58,7 @@ class NodeData:
                 raise ValueError(
                     f"{self.name}: meta-path {metapath!r} must lead from the target type, {self.graph.target}, to itself"
                 )
-        check_splits(self.name, self.splits, self.labels)
+        check_splits(self.name, self.splits, self.labels, self.ids)
 
     @property
     def num_classes(self) -> int:
@@ -102,8 +102,11 @@ def check_splits(
     name: str,
     splits: Mapping[int, LabelSplit],
     labels: Tensor,  # [N] int64
+    names: Any,  # [N] ids of the nodes, or None
 ) -> None:
-    """Raises: ValueError for parts that overlap, or name a node that does not exist or has no label."""
+    """Raises: ValueError for parts that overlap, or name a node that does not exist or has no label, and ids of another number of nodes."""
+    if names is not None and len(names) != len(labels):
+        raise ValueError(f"{name}: {len(names)} ids for {len(labels)} nodes")
     for rate, split in splits.items():
         for part, ids in split._asdict().items():
             if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(labels):

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from graphcl.data.columns import MissingColumn
-from graphcl.data.filter import filter_rating
-from graphcl.data.filter import k_core as keep_k_core
+from graphcl.data.filter import filtered
 from graphcl.data.formats import Columns, read_frame, read_npz
 from graphcl.data.nearest import nearest
 from graphcl.data.parquet import read_parquet
@@ -77,11 +76,7 @@ def read_interactions(
         rating=None if columns.rating is None else columns.rating.astype(np.float32, copy=False),
         name=name or stem or "interactions",
     )
-    if min_rating is not None:
-        log = filter_rating(log, min_rating)
-    if k_core is not None:
-        log = keep_k_core(log, k_core)
-    return log
+    return filtered(log, {"min_rating": min_rating, "k_core": k_core})
 
 
 def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> Columns:

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphcl.data.config import NODE_FOLDERS, ROLES, SPLIT_COUNTS, DatasetConfig, read_config
 from graphcl.data.describe import distinct
-from graphcl.data.filter import filter_rating, k_core
+from graphcl.data.filter import filtered
 from graphcl.data.nearest import nearest
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, inside, over_one_vocabulary, split, split_files
@@ -252,12 +252,9 @@ def made_of(name: str, parts: dict[str, Interactions], making: dict[str, Any]) -
     if "log" in parts:
         if "carve" in making:
             raise ValueError(f"{name}: carve parts a given train file; for a log set the ratios")
-        log = parts["log"]
-        if "min_rating" in making:
-            log = filter_rating(log, making["min_rating"])
-        if "k_core" in making:
-            log = k_core(log, making["k_core"])
-        return split(log, **{key: value for key, value in making.items() if key not in ("min_rating", "k_core")})
+        return split(
+            filtered(parts["log"], making), **{key: value for key, value in making.items() if key not in ("min_rating", "k_core")}
+        )
     wrong = [key for key in making if key not in ("split_seed", "carve")]
     if wrong:
         raise ValueError(f"{name}: comes already split, so {', '.join(wrong)} cannot be set")

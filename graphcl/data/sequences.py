@@ -15,7 +15,7 @@ import torch
 
 from graphcl.data import registry, rules
 from graphcl.data.config import NODE_FORMATS
-from graphcl.data.filter import filter_rating, k_core
+from graphcl.data.filter import filtered
 from graphcl.data.nearest import nearest
 from graphcl.data.read import read_interactions
 from graphcl.data.split import cut_times, enough_to_learn, three_ratios
@@ -147,7 +147,7 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
         reading = [key for key in READING if key in options]
         if reading:
             raise ValueError(f"{source.name} is read already, so {', '.join(reading)} cannot be set")
-        return split_sequences(_filtered(source, options), **splitting)
+        return split_sequences(filtered(source, options), **splitting)
     if isinstance(source, pd.DataFrame):
         return split_sequences(read_interactions(source, **options), **splitting)
     if not isinstance(source, (str, Path)):
@@ -175,13 +175,7 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
     (log,) = registry.read_parts(config.full_name, {"log": paths["log"]}, {"format": config.format, **config.columns}).values()
     registry.check_counts(config, {"log": len(log)}, ("log",))
     own: dict[str, Any] = {key: config.split[key] for key in ("min_rating", "k_core") if key in config.split}
-    log = _filtered(log, {**own, **options})
+    log = filtered(log, {**own, **options})
     if not options:
         registry.check_counts(config, {"users": log.num_users, "items": log.num_items}, ("users", "items"))
     return replace(split_sequences(log, **splitting), name=config.name, kind=config.group, citation=config.citation)
-
-
-def _filtered(log: Interactions, options: dict[str, Any]) -> Interactions:
-    if options.get("min_rating") is not None:
-        log = filter_rating(log, options["min_rating"])
-    return log if options.get("k_core") is None else k_core(log, options["k_core"])

@@ -29,7 +29,7 @@ from graphcl.perturb.metapath import convolution
 from graphcl.probe import one_thread
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import whole
-from graphcl.recipes.settings import ClusterTraining
+from graphcl.recipes.settings import ClusterTraining, check_counts
 from graphcl.views.neighbours import influence
 
 _KMEANS_ROWS = 50_000  # at most, for the first centres
@@ -100,7 +100,7 @@ def smoothed(data: AttributedData, rank: int, hops: int, *, tfidf: bool = True, 
     length = np.sqrt(np.asarray(x.multiply(x).sum(axis=1), dtype=np.float64).ravel())
     scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
     scaled = (sparse.diags(scale) @ x).tocsr().astype(np.float32)
-    found = truncated_svd(Sparse.from_scipy(scaled), min(rank, min(x.shape) - 1))
+    found = truncated_svd(Sparse.from_scipy(scaled), min(rank, *x.shape))
     h = found.u * found.s
     hop = convolution(data.graph.adj.to_scipy() + sparse.eye(nodes, dtype=np.float32, format="csr"))
     for _ in range(hops):
@@ -114,6 +114,8 @@ def build(
     """Before its ``begin``."""
     if config.features not in ("raw", "smoothed"):
         raise ValueError(f"features must be raw or smoothed, got {config.features!r}")
+    if config.layers:
+        check_counts("layers", config.layers, 1)
     width = prepared.x.shape[1]
     return Clusterer(MLP((width, *config.layers, config.dim), rng=rng), prepared.num_clusters, config, negatives)
 

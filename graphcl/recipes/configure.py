@@ -45,7 +45,8 @@ def configure(recipe: ModuleType, layers: Mapping[str, Mapping[str, Any]]) -> tu
     """The recipe's Config with each layer's settings laid over the one before, and where each changed one came from.
 
     Raises:
-        ValueError: an unknown setting (the nearest is told), or a value of the wrong type.
+        ValueError: an unknown setting (the nearest is told), a value of the wrong type, a negative weight, or a negative whole
+            number where the recipe's own is none.
     """
     types = typing.get_type_hints(recipe.Config)
     values: dict[str, Any] = {}
@@ -57,6 +58,11 @@ def configure(recipe: ModuleType, layers: Mapping[str, Mapping[str, Any]]) -> tu
                 raise ValueError(f"unknown setting {key!r} of {short}{nearest(key, types)}; known: {', '.join(types)}")
             values[key] = cast(key, value, types[key])
             sources[key] = layer
+    usual: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(recipe.Config)}
+    for key, value in values.items():
+        counts = types[key] is int and not (isinstance(usual[key], int) and usual[key] < 0)
+        if isinstance(value, (int, float)) and value < 0 and (counts or key.endswith("weight")):
+            raise ValueError(f"setting {key!r} must be 0 or more, got {value}")
     return recipe.Config(**values), sources
 
 

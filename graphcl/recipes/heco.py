@@ -33,7 +33,7 @@ from graphcl.ops.sparse import csr_tensor
 from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import sum_to_one, whole, widths
-from graphcl.recipes.settings import Pretraining
+from graphcl.recipes.settings import Pretraining, check_counts
 from graphcl.streams import borrowed
 from graphcl.train import evaluating
 
@@ -93,6 +93,7 @@ def inputs(config: Config, data: NodeData, *, rng: torch.Generator) -> Inputs:
     graph = data.graph
     beside = {b if a == graph.target else a for a, b in graph.relations if graph.target in (a, b)} - {graph.target}
     samples = dict.fromkeys(sorted(beside), config.num_samples) if config.samples is None else config.samples
+    check_counts("samples", samples.values(), 1)
     if unknown := set(samples) - beside:
         raise ValueError(
             f"setting 'samples' names {', '.join(sorted(unknown))}; types beside {graph.target}: {', '.join(sorted(beside))}"

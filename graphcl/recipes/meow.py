@@ -32,6 +32,7 @@ from graphcl.recipes.metapaths import CoarseFine, MetaPaths, MetaPathTraining
 from graphcl.recipes.metapaths import batches as batches
 from graphcl.recipes.metapaths import inputs as inputs
 from graphcl.recipes.metapaths import step as step
+from graphcl.recipes.settings import check_counts
 from graphcl.streams import borrowed
 
 KIND = "hetero"
@@ -76,6 +77,9 @@ SPACE: dict[str, tuple | list] = {
 
 
 def build(config: Config, data: NodeData, prepared: MetaPaths, *, rng: torch.Generator) -> MEOW:
+    check_counts("clusters", config.clusters, 1)
+    if config.batch_size == 1:
+        raise ValueError("setting 'batch_size' must be 0, for all, or 2 or more: one row has nothing to be told from")
     with borrowed(rng):
         views = CoarseFine(data, prepared, config, config.dim)
     rows = config.batch_size // ROWS_A_CLUSTER if config.batch_size else data.graph.num_targets

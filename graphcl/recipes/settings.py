@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 from graphcl.interactions import Interactions
@@ -82,3 +83,9 @@ def check_known(config: Any, **known: Collection[str]) -> None:
     for name, options in known.items():
         if getattr(config, name) not in options:
             raise ValueError(f"{name} must be one of {', '.join(options)}, got {getattr(config, name)!r}")
+
+
+def check_counts(key: str, values: Collection[Any], least: int) -> None:
+    """Raises ValueError unless a setting's values are whole numbers, at least one of them, each ``least`` or more."""
+    if not values or not all(isinstance(value, Integral) and int(value) >= least for value in values):
+        raise ValueError(f"setting {key!r} needs whole numbers of {least} or more, got {tuple(values)}")

@@ -42,7 +42,7 @@ def embed(config: Config, data: NodeData, *, rng: torch.Generator) -> Tensor:  #
     if graph.target in graph.x:
         table = sum_to_one(graph.x[graph.target])
         matrix = table if isinstance(table, sparse.csr_matrix) else sparse.csr_matrix(table.numpy())
-        found = truncated_svd(Sparse.from_scipy(matrix), min(config.dim, min(matrix.shape) - 1))
+        found = truncated_svd(Sparse.from_scipy(matrix), min(config.dim, *matrix.shape))
         h = found.u * found.s
     else:
         h = incidence_svd(graph, graph.target, config.dim)

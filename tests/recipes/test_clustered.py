@@ -234,7 +234,7 @@ def test_it_is_trained_beforehand_once(tmp_path, monkeypatch):
     whole = graphcl.train("pamc", data, out=tmp_path / "whole", epochs=4, **settings)
 
     def stop(kind, line):
-        if line["epoch"] == 2:
+        if kind == "epoch" and line["epoch"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -248,11 +248,18 @@ def test_it_is_trained_beforehand_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"features": "some"}, "must be one of raw, smoothed"), ({"temperature": 0.0}, "temperature must be above 0")],
+    [
+        ({"features": "some"}, "must be one of raw, smoothed"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"weight": -1.0}, "'weight' must be 0 or more, got -1.0"),
+        ({"self_weight": -1.0}, "'self_weight' must be 0 or more"),
+        ({"pretrain_epochs": -1}, "'pretrain_epochs' must be 0 or more"),
+        ({"layers": ("a",)}, "'layers' needs whole numbers of 1 or more"),
+    ],
 )
 def test_bad_settings(settings, told, tmp_path):
     with pytest.raises(ValueError, match=told):
-        graphcl.train("pamc", planted_attributed(), out=tmp_path / "run", layers=(4,), pretrain_epochs=0, **settings)
+        graphcl.train("pamc", planted_attributed(), out=tmp_path / "run", **{"layers": (4,), "pretrain_epochs": 0, **settings})
     assert not (tmp_path / "run").exists()
 
 

@@ -1,6 +1,7 @@
 """The floor on attributed graphs, against the formula."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ def test_it_finds_the_planted_classes():
 
 def test_few_columns_and_bad_settings():
     data = planted_attributed()
-    assert svd_kmeans.embed(Config(dim=500), data, rng=torch.Generator()).shape == (48, 29)
+    assert svd_kmeans.embed(Config(dim=500), data, rng=torch.Generator()).shape == (48, 30)
+    one = replace(data, x=data.x[:, :1])
+    assert svd_kmeans.embed(Config(), one, rng=torch.Generator()).shape == (48, 1)
     for settings, says in (
         ({"num_hops": -1}, "num_hops must be 0 or more, got -1"),
         ({"dim": 0}, "dim must be 1 or more, got 0"),
