@@ -71,6 +71,12 @@ def sequence_floor(made: SequenceSplit, protocol: str, out: Path) -> list[Sequen
     return found
 
 
+def above(run: Run, floor: Sequence[AnyRun]) -> list[str]:
+    """Which of the floor are better than a run on validation, by the metric that chose its epoch."""
+    metrics, key = run.result["metrics"].get("valid", {}), run.config["settings"].get("select")
+    return [each.result["recipe"] for each in floor if key in metrics and each.result["metrics"]["valid"][key] > metrics[key]]
+
+
 def _recommender(name: str, made: Split, **options: Any) -> Run:
     run = runs.train(name, made, **options)
     assert isinstance(run, Run)

@@ -122,6 +122,8 @@ class Table:
     rows: Tensor  # [m, d]
 
     def at(self, ids: Tensor) -> Tensor:
+        if ids.device.type == "cpu" and len(ids) and int(ids.min()) < 0:  # elsewhere it would wait for the device
+            raise IndexError(f"keys are numbered from 0, got {int(ids.min())}, which is an unknown id")
         return self.rows[ids]
 
     def all(self) -> Tensor:

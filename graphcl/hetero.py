@@ -91,6 +91,11 @@ class HeteroGraph:
         x: Mapping[str, Features] | None = None,
     ) -> HeteroGraph:
         """From lists of edges. Raises ValueError, besides those of the class, for an id outside its type or a list of another shape."""
+        for key in edges:
+            if len(key) != 2:
+                raise ValueError(
+                    f"edges are keyed by two types, (from, to), got {key!r}; the name of a relation has no place here"
+                )
         relations = {(a, b): _pattern(ends, a, b, counts) for (a, b), ends in edges.items()}
         return cls(counts, relations, target, x or {})
 

@@ -178,7 +178,10 @@ def epochs_of(
                 began = time.perf_counter()
                 means, score = assess()
                 line |= means
-                p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=p.waited + 1)
+                waited = (
+                    p.waited + 1 if epoch.number > getattr(config, "warm_up", 0) else 0
+                )  # not all of the loss is there before
+                p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=waited)
                 if score > p.best_score:
                     p = replace(p, best_epoch=epoch.number, best_score=score, waited=0)
                     phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}

@@ -93,7 +93,7 @@ class Run(rundir.Finished):
         """The ``k`` best items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
 
         ``users``: ids of the log; None takes all of them. ``histories``: items of people who need not be in the log, as
-        ``{user: [item, ...]}`` or a frame whose first two columns are user and item; they are embedded from these items alone: a
+        ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or user and item; else its first two); they are embedded from these items alone: a
         known user's own history is not added, and items that the log has not play no part, which a warning says. ``exclude_seen``
         leaves out every interaction of the log (of the history). Users with fewer than ``k`` items left get fewer rows.
 
@@ -104,13 +104,20 @@ class Run(rundir.Finished):
         if histories is not None:
             if users is not None:
                 raise ValueError("give users or histories, not both")
-            names, owner, items = known_items(histories, self.split.train.item_ids)
+            names, owner, items = known_items(histories, self.split.train.item_ids, self.config.get("columns", {}))
             rows = _pattern_of(owner, items, (len(names), self.split.train.num_items))
             seen = rows if exclude_seen else None
         else:
             ids = self.split.train.user_ids.ids if users is None else list(listed(users, "users"))
             found = np.arange(len(ids)) if users is None else rows_of(self.split.train.user_ids, ids, "user")
             names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
+            cold = int((np.diff(self.plan.train.matrix.indptr)[found] == 0).sum())
+            if cold:
+                warnings.warn(
+                    f"{cold} of {len(found)} users have nothing in the part that was trained on, so their items are no better than "
+                    "drawn; give what is known of them as histories (--history)",
+                    stacklevel=2,
+                )
             seen = self._seen if exclude_seen else None
         items, scores = top_k(self.scorer, rows, at_most(self.scorer.num_items, k), seen=seen, progress=progress)
         return ranked_frame(names, self.split.train.item_ids.ids, items, scores)
@@ -138,6 +145,18 @@ class Run(rundir.Finished):
         if dots is None:
             raise ValueError(f"{self.config['recipe']} has no embeddings: it scores by counts or item weights")
         return Embeddings(train.user_ids.ids, dots.users.cpu().numpy(), train.item_ids.ids, dots.items.cpu().numpy())
+
+    def model(self) -> tuple[Model, Any]:
+        """The trained model and the graph it propagates through: ``model.embed(inputs)`` is the vectors of users, then of items, and
+        ``model.readout(model.layers(inputs))`` the same with gradients, to train ``model.parameters()`` on.
+
+        Raises:
+            ValueError: a closed-form recipe, which has no parameters.
+        """
+        model, inputs, _ = self._restored
+        if not isinstance(model, Model):
+            raise ValueError(f"{self.config['recipe']} has no parameters: it is a closed form")
+        return model, inputs
 
     def evaluate(self, *, progress: Progress | None = None) -> RankReport:
         """Ranks the test part again, under the run's protocol."""
@@ -167,8 +186,26 @@ def rows_of(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
     return rows
 
 
+def _columns_of(table: pd.DataFrame, columns: Mapping[str, str]) -> tuple[pd.Series, list[Any]]:
+    """Users and items, by time where there is one: by the names of the log's columns, else by user, item and time, else the first two.
+
+    Raises:
+        ValueError: only one column, or one of the names without the other.
+    """
+    if table.shape[1] < 2:
+        raise ValueError("a history needs two columns, user and item")
+    for user, item, time in ([columns.get(f"{name}_col", name) for name in ("user", "item", "time")], ["user", "item", "time"]):
+        if user in table and item in table:
+            ordered = table.sort_values(time, kind="stable") if time in table else table
+            return ordered[user].reset_index(drop=True), ordered[item].tolist()
+        if user in table or item in table:
+            here, there = (user, item) if user in table else (item, user)
+            raise ValueError(f"a history has a column {here!r}, but none {there!r}; its columns are {', '.join(map(str, table))}")
+    return table.iloc[:, 0], table.iloc[:, 1].tolist()
+
+
 def known_items(
-    histories: pd.DataFrame | Mapping[Any, Sequence[Any]], item_ids: Vocabulary
+    histories: pd.DataFrame | Mapping[Any, Sequence[Any]], item_ids: Vocabulary, columns: Mapping[str, str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Names [n] of those whose histories are given, and of every item that the log has whose it is and its row, in the order given.
     Whoever has no item that the log has is left out, which a warning says.
@@ -177,9 +214,7 @@ def known_items(
         ValueError: no two columns, a row without a user, a text where a list of items is meant, or nobody with a known item.
     """
     if isinstance(histories, pd.DataFrame):
-        if histories.shape[1] < 2:
-            raise ValueError("a history needs two columns, user and item")
-        users, items = histories.iloc[:, 0], histories.iloc[:, 1].tolist()
+        users, items = _columns_of(histories, columns)
         if users.isna().any():
             raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
         owner, names = pd.factorize(users)
@@ -209,9 +244,9 @@ def known_items(
 
 
 def listed(ids: Any, what: str) -> Any:
-    """Raises ValueError for a text, which would be taken letter by letter."""
-    if isinstance(ids, (str, bytes)):
-        raise ValueError(f"{what} must be a list of ids, got the text {ids!r}")
+    """Raises ValueError for a text, which would be taken letter by letter, and for what is no list."""
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise ValueError(f"{what} must be a list of ids, got {'the text ' if isinstance(ids, str) else ''}{ids!r}")
     return ids
 
 

@@ -364,7 +364,8 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
                 raise ValueError(f"{path} was trained with another file of {told} than it is now; it can't go on with this one")
             if key == "settings":
                 told = changes(old[key], about[key])
-                raise ValueError(f"{path} has other settings ({told}); resume it with the same, or choose another --out")
+                ended = "has finished with" if (path / "result.json").exists() else "has"
+                raise ValueError(f"{path} {ended} other settings ({told}); resume it with the same, or choose another --out")
             raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
     return path
 

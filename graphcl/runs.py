@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Integral
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -227,19 +229,25 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
     rundir.write_tensors(directory / "model.safetensors", outcome.state)
     began = time.perf_counter()
     metrics: dict[str, dict[str, float]] = {}
+    users = {}
     if plan.test is not None:
         report = test_report(outcome.scorer, plan, progress)
-        metrics["test"] = report.means
+        metrics["test"], users["test"] = report.means, len(report.users)
+        cold = int((np.diff(plan.train.matrix.indptr)[report.users] == 0).sum())
+        if cold:
+            told = f"{cold} of {len(report.users)} test users have nothing in the part that is trained on; they are ranked as good as blindly"
+            warnings.warn(told, stacklevel=2)
         frame = pd.DataFrame({"user": plan.train.user_ids.ids[report.users], **report.per_user})
         rundir.atomically(directory / "per_user.parquet", lambda part: frame.to_parquet(part, index=False))
     if plan.select is not None and plan.selected_on == "valid":
-        metrics["valid"] = phases.select_report(outcome.scorer, plan, about["settings"].get("select", "ndcg@20")).means
+        chosen = phases.select_report(outcome.scorer, plan, about["settings"].get("select", "ndcg@20"))
+        metrics["valid"], users["valid"] = chosen.means, len(chosen.users)
     ranked = time.perf_counter() - began
     if outcome.learned is not None:
         metrics["embedding"] = geometry.of_pairs(outcome.learned.users, outcome.learned.items, plan.train.matrix)
     rundir.write_result(
         directory, about, epochs=outcome.epochs, steps=outcome.steps, best_epoch=outcome.best_epoch,
-        selected_on=plan.selected_on, metrics=metrics,
+        selected_on=plan.selected_on, metrics=metrics, users=users,
         seconds={"load": loaded, "train": outcome.seconds, "rank": outcome.rank_seconds + ranked},
     )  # fmt: skip
     return Run(directory)

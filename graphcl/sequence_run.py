@@ -91,7 +91,7 @@ class SequenceRun(rundir.Finished):
         if histories is not None:
             if users is not None:
                 raise ValueError("give users or histories, not both")
-            names, owner, items = known_items(histories, log.item_ids)
+            names, owner, items = known_items(histories, log.item_ids, self.config.get("columns", {}))
             log = given_histories(owner, items, len(names), log)
             rows = np.arange(len(names))
         else:
@@ -258,10 +258,12 @@ def train(
     rundir.write_tensors(directory / "model.safetensors", scorer.state() if phase is None else phase.model.state_dict())
     began = time.perf_counter()
     metrics: dict[str, dict[str, float]] = {}
+    users = {}
     for part, held_out in (("test", split.test), ("valid", split.valid)):
         if held_out is not None:
             report = evaluated(scorer, held_out, chosen, device="cpu" if phase is None else device, progress=progress)
             metrics |= by_part(part, report)
+            users[part] = len(report.users)
             if part == "test":
                 frame = pd.DataFrame({"user": split.log.user_ids.ids[report.users], **report.per_user})
                 rundir.atomically(directory / "per_user.parquet", lambda path, frame=frame: frame.to_parquet(path, index=False))  # type: ignore[misc]
@@ -269,7 +271,7 @@ def train(
         metrics["embedding"] = lie
     rundir.write_result(
         directory, about, epochs=moved.epoch, steps=moved.steps, best_epoch=moved.best_epoch,
-        selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics,
+        selected_on="valid" if phase is not None and split.valid is not None else None, metrics=metrics, users=users,
         seconds={"load": loaded, "train": moved.seconds, "rank": moved.rank_seconds + time.perf_counter() - began},
     )  # fmt: skip
     return SequenceRun(directory)

@@ -21,6 +21,7 @@ from safetensors import safe_open
 import graphcl
 from graphcl import bench, cli, compare, rundir, runs, tune
 from graphcl.data import PROTOCOLS
+from graphcl.data.fingerprint import of_split
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
 
 SMALL = "--set dim=4 --set batch_size=128 --set learning_rate=0.02 --set evaluate_every=1 --epochs 2"
@@ -131,17 +132,17 @@ def test_train_prints_a_table_with_the_floor_and_says_what_chose_the_epoch(graph
     code, out, _ = graphcl_(f"train lightgcn toy.csv {SMALL} --protocol as-published")
     assert code == 0
     title, head, *rows, last = out.splitlines()
-    assert title == "toy, protocol as-published, BEST EPOCH CHOSEN ON TEST, as papers do, test part:"
+    assert title == "toy, protocol as-published, BEST EPOCH CHOSEN ON TEST, as papers do, test part of 24 users:"
     assert head.split()[:3] == ["recipe", "recall@20", "ndcg@20"]
     assert [row.split()[0] for row in rows] == ["lightgcn", "popular", "itemknn", "ease", "gfcf"]
     assert last == "Run: runs/lightgcn-toy-seed0"
     metrics = graphcl.load("runs/lightgcn-toy-seed0").result["metrics"]["test"]
     assert rows[0].split()[1:3] == [f"{metrics['recall@20']:.4f}", f"{metrics['ndcg@20']:.4f}"]
     _, out, _ = graphcl_("train popular toy.csv")
-    assert out.startswith("toy, protocol valid, no epoch chosen, test part:\n")
+    assert out.startswith("toy, protocol valid, no epoch chosen, test part of 24 users:\n")
     assert len(out.splitlines()) == 4  # nothing of the floor beside the floor
     _, out, _ = graphcl_(f"train lightgcn toy.csv {SMALL} --no-floor")
-    assert out.startswith("toy, protocol valid, epoch chosen on validation, test part:\n")
+    assert out.startswith("toy, protocol valid, epoch chosen on validation, test part of 24 users:\n")
 
 
 @pytest.mark.parametrize("how", ["", "--json"])
@@ -210,6 +211,26 @@ def test_recommend_to_some_or_from_histories(graphcl_, run, here):
         read(Path("r.csv"))[["user", "item", "rank"]].to_numpy().tolist()
         == expected[["user", "item", "rank"]].to_numpy().tolist()
     )
+
+
+def test_a_history_is_filtered_by_rating_as_the_log_was(graphcl_, here):
+    frame = pd.read_csv("toy.csv", dtype={"user": str}).assign(stars=lambda x: 1 + np.arange(len(x)) % 5)
+    frame.to_csv("rated.csv", index=False)
+    run = graphcl.train("itemknn", "rated.csv", out="rated", options={"rating_col": "stars", "min_rating": 2})
+    Path("history.csv").write_text("user,item,stars\nnew,i01,1\nnew,i02,5\n")
+    code, _, err = graphcl_("recommend rated --history history.csv --k 4 --out r.csv")
+    assert code == 0, err
+    assert read(Path("r.csv"))["item"].tolist() == run.recommend(histories={"new": ["i02"]}, k=4)["item"].tolist()
+
+
+def test_ratios_and_cuts_of_a_split(graphcl_, here):
+    assert graphcl_("train popular toy.csv --split random --ratios 0.5,0.5 --protocol refit")[0] == 2  # no validation part
+    assert graphcl_("train popular toy.csv --split random --ratios 0.6,0.2,0.2 --out a")[0] == 0
+    expected = graphcl.split(graphcl.read_interactions("toy.csv"), rule="random", ratios=(0.6, 0.2, 0.2))
+    assert graphcl.load("a").config["fingerprint"] == of_split(expected)
+    times = sorted(graphcl.read_interactions("toy.csv").time)
+    assert graphcl_(f"train own_history toy.csv --split global_time --cuts {times[40]},{times[80]} --targets all --out b")[0] == 0
+    assert "--ratios takes numbers" in one_line(graphcl_("train popular toy.csv --ratios some")[2])
 
 
 def test_evaluate_gives_the_same_metrics(graphcl_, run):

@@ -69,6 +69,14 @@ def test_patience_counts_evaluations_without_a_better_score(made, tmp_path, scri
     assert [line["best_epoch"] for line in lines(tmp_path)] == [1, 2, 2, 2]
 
 
+def test_patience_waits_for_a_warm_up(made, tmp_path, scripted):
+    """As NCL's: part of its loss begins after some epochs, and counting before once ended runs that never had it."""
+    phase, plan, config = started(made, patience=2)
+    scripted(0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.4)
+    phases.run(phase, plan, SimpleNamespace(**vars(config), warm_up=4), tmp_path, epochs=10)
+    assert (phase.progress.epoch, phase.progress.best_epoch) == (6, 1)
+
+
 def test_patience_of_nothing_goes_to_the_end(made, tmp_path, scripted):
     phase, plan, config = started(made, patience=0)
     scripted(0.5, 0.1, 0.1, 0.1)

@@ -254,6 +254,37 @@ def test_whoever_has_no_known_item_is_left_out_and_told(run):
     pd.testing.assert_frame_equal(found, alone)
 
 
+def test_a_table_of_histories_is_read_by_its_names(run):
+    """Of the log's columns, or user and item; by time where there is one; by place only where there are no such names."""
+    plain = run.recommend(histories={"x": ["i01", "i02"], "y": ["i03"]}, k=3)
+    table = pd.DataFrame({"item": ["i03", "i02", "i01"], "note": 1, "user": ["y", "x", "x"]})
+    found = run.recommend(histories=table.iloc[::-1], k=3)
+    pd.testing.assert_frame_equal(found, plain)
+    pd.testing.assert_frame_equal(run.recommend(histories=table.assign(time=[3, 2, 1]), k=3), plain)
+    placed = table[["user", "item"]].iloc[::-1].set_axis(["who", "what"], axis=1)
+    pd.testing.assert_frame_equal(run.recommend(histories=placed, k=3), plain)
+    with pytest.raises(ValueError, match="has a column 'item', but none 'user'; its columns are item, who"):
+        run.recommend(histories=table[["item"]].assign(who=1), k=3)
+
+
+def test_users_that_nothing_is_known_of_are_told(tmp_path):
+    frame = pd.DataFrame({"user": [1, 1, 2, 2, 2, 3, 3], "item": [1, 2, 2, 3, 1, 1, 3], "time": [1.0, 2, 1, 2, 3, 8, 9]})
+    options = {"rule": "global_time", "cuts": (5.0,)}
+    with pytest.warns(UserWarning, match="1 of 1 test users have nothing in the part that is trained on"):
+        run = graphcl.train("popular", frame, out=tmp_path / "run", protocol="as-published", options=options)
+    assert run.result["users"] == {"test": 1}
+    with pytest.warns(UserWarning, match="1 of 2 users have nothing in the part that was trained on"):
+        run.recommend(users=[1, 3], k=1, exclude_seen=False)
+
+
+def test_the_model_is_handed_out(run):
+    model, graph = run.model()
+    assert np.array_equal(model.embed(graph)[:NUM_USERS].numpy(), run.embeddings().users)
+    assert model.readout(model.layers(graph)).requires_grad
+    with pytest.raises(ValueError, match="popular has no parameters"):
+        graphcl.train("popular", toy_frame(), out=run.path.parent / "popular").model()
+
+
 def test_people_outside_the_log_are_folded_in(run):
     """Layer 0 is zero; layer l sends the items' layer l - 1 through D_u^-1/2 H D_i^-1/2, items keeping their train degrees."""
     train = dense(run.split.train)
@@ -687,7 +718,7 @@ def test_what_is_no_log():
         ({"recipe": "sgl"}, "has recipe 'lightgcn', not 'sgl'"),
         ({"seed": 3}, "has seed 0, not 3"),
         ({"protocol": "refit"}, "has protocol 'valid', not 'refit'"),
-        ({"dim": 16}, r"has other settings \(dim 8 -> 16\)"),
+        ({"dim": 16}, r"finished with other settings \(dim 8 -> 16\)"),
         ({"data": "other"}, "was trained on other data than 'toy' as it is now"),
         ({"resume": False}, "holds a run already"),
     ],

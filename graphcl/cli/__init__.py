@@ -176,6 +176,8 @@ def train(
         print(json.dumps(result))
         return
     show.table(rows)
+    if isinstance(run, Run) and (above := bench.above(run, rows[1:])):
+        print(f"On validation {' and '.join(above)} are better: graphcl tune {recipe} {data} looks for settings of this log.")
     skipped = [] if not isinstance(run, Run) or not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:
         print(f"Not measured at this size: {', '.join(skipped)} (graphcl train {skipped[0]} {data}).")
@@ -253,10 +255,11 @@ def recommend(
         raise ValueError(f"--{next(iter(given)).replace('_', '-')} is of the table of --history")
     _writer(out)
     loaded = _recommender(run)
+    held = loaded.config
+    histories = _history(history, held.get("columns", {}), held.get("options", {}), given) if history else None
     with show.bars() as (_, progress):
         frame = loaded.recommend(
-            _lines(users) if users else None, histories=_history(history, loaded.config.get("columns", {}), given) if history else None, k=k,
-            exclude_seen=not include_seen, progress=progress,
+            _lines(users) if users else None, histories=histories, k=k, exclude_seen=not include_seen, progress=progress,
         )  # fmt: skip
     _write_frame(frame, out)
     print(f"{len(frame)} rows for {frame['user'].nunique()} users: {out}")
@@ -278,11 +281,13 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).decode().splitlines() if line.strip()]
 
 
-def _history(path: Path, trained: dict[str, str], given: dict[str, str]) -> Any:
-    """By the columns that are given, and those of the log that the run was trained on as far as the table has them."""
+def _history(path: Path, trained: dict[str, str], options: dict[str, Any], given: dict[str, str]) -> Any:
+    """By the columns that are given, and those of the log that the run was trained on as far as the table has them; where ratings were
+    left out of that log, they are of a history that has some."""
     import pandas as pd
 
     from graphcl.data.columns import MissingColumn
+    from graphcl.data.filter import filter_rating
     from graphcl.data.read import read_interactions
     from graphcl.sequence import in_order
 
@@ -295,6 +300,8 @@ def _history(path: Path, trained: dict[str, str], given: dict[str, str]) -> Any:
         except MissingColumn:
             if not remembered:
                 raise
+    if options.get("min_rating") is not None and log.rating is not None:
+        log = filter_rating(log, options["min_rating"])
     log = log.take(in_order(log))
     return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
 

@@ -22,6 +22,13 @@ RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
 MinRating = Annotated[float | None, typer.Option(help="Keep rows with at least this rating.")]
 KCore = Annotated[int | None, typer.Option(help="Keep users and items with at least this many partners, to a fixed point.")]
 Rule = Annotated[str | None, typer.Option("--split", help="random, temporal, global_time, leave_one_out or all.")]
+Ratios = Annotated[str | None, typer.Option(help="Of train, validation and test, such as 0.8,0.1,0.1.")]
+Cuts = Annotated[
+    str | None, typer.Option(help="Times at which validation and test begin, or test alone: 2024-01-01,2024-02-01 or seconds.")
+]
+Targets = Annotated[
+    str | None, typer.Option(help="Of histories cut by time: first or all items of a user after a cut are guessed.")
+]
 NumClusters = Annotated[
     int | None, typer.Option(help="To look for in an attributed graph; by default as many as there are classes.")
 ]
@@ -33,7 +40,7 @@ def reads_log(*, split: bool = True, graphs: bool = False) -> Callable[[Callable
     splitting, with ``graphs`` also of attributed graphs, and the verb gets a dict of the ones that were given."""
     added: dict[str, Any] = {
         "format": Format, "user_col": UserCol, "item_col": ItemCol, "time_col": TimeCol, "rating_col": RatingCol,
-        "min_rating": MinRating, "k_core": KCore, **({"split_rule": Rule, "split_seed": SplitSeed} if split else {}),
+        "min_rating": MinRating, "k_core": KCore, **({"split_rule": Rule, "split_seed": SplitSeed, "ratios": Ratios, "cuts": Cuts, "targets": Targets} if split else {}),
         **({"num_clusters": NumClusters} if graphs else {}),
     }  # fmt: skip
 
@@ -50,6 +57,7 @@ def reads_log(*, split: bool = True, graphs: bool = False) -> Callable[[Callable
         @functools.wraps(verb)
         def command(**arguments: Any) -> None:
             values = {"rule" if name == "split_rule" else name: arguments.pop(name) for name in added}
+            values |= {key: _numbers(key, values[key]) for key in ("ratios", "cuts") if values.get(key) is not None}
             verb(**arguments, options={key: value for key, value in values.items() if value is not None})
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -57,6 +65,19 @@ def reads_log(*, split: bool = True, graphs: bool = False) -> Callable[[Callable
         return command
 
     return expanded
+
+
+def _numbers(key: str, text: str) -> tuple[float | str, ...]:
+    """Of ``1,2``: numbers, and of cuts also dates."""
+    found: list[float | str] = []
+    for part in text.split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            if key != "cuts":
+                raise ValueError(f"--{key} takes numbers with commas between them, got {text!r}") from None
+            found.append(part.strip())
+    return tuple(found)
 
 
 def assignments(texts: list[str] | None, *, reserved: Container[str], verb: str) -> dict[str, Any]:

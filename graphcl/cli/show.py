@@ -104,7 +104,8 @@ def table(runs: Sequence[AnyRun]) -> None:
     if "test" not in metrics:
         print(f"{first['recipe']} on {first['dataset']}: {first['epochs']} epochs, protocol {first['protocol']}, no test part")
         return
-    print(f"{first['dataset']}, protocol {first['protocol']}, {chosen(runs[0])}, test part:")
+    of = f" of {first['users']['test']:,} users" if "users" in first else ""
+    print(f"{first['dataset']}, protocol {first['protocol']}, {chosen(runs[0])}, test part{of}:")
     for part, about in (
         (("test", "seen items kept"), ("test_masked", "seen items masked")) if "test_masked" in metrics else (("test", ""),)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 Features: TypeAlias = sparse.csr_matrix | Tensor
 PARTS = ("train", "val", "test")
+
+_ARRAYS = {
+    "edges", "x", "x_shape", "x_indptr", "x_indices", "xc_indptr", "xc_indices", "xc_data", "y", "unlabelled_idx",
+    *(f"{part}_idx" for part in PARTS),
+    "self_loops", "subject",  # of data sets that were shipped so; loops are left out, and a subject is another name of y
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +198,7 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
     Arrays of the ``.npz``: ``edges`` [E, 2], each pair once or twice; ``y`` [N], negative where there is no label; ``x_shape`` and either
     ``x_indptr`` and ``x_indices``, the CSR pattern of binary features, or ``xc_indptr``, ``xc_indices`` and ``xc_data``, the CSC form of
     others; or ``x`` [N, F]. Where there is a split, ``train_idx``, ``val_idx`` and ``test_idx``. Nodes in ``unlabelled_idx`` have no label
-    whatever ``y`` says, and without ``y`` no node has one. Other arrays are not looked at.
+    whatever ``y`` says, and without ``y`` no node has one. ``self_loops`` and ``subject`` are passed over; other arrays are not read, which a warning says; weights of edges are refused.
 
     Raises:
         FileNotFoundError: no such file or folder, or one without a graph.
@@ -211,6 +218,11 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
     if not root.is_file():
         raise FileNotFoundError(f"{root}: no such file or folder")
     arrays = read_archive(root)
+    if unknown := sorted(set(arrays) - _ARRAYS):
+        told = f"{root}: {', '.join(unknown)} will not be read; known arrays: {', '.join(sorted(_ARRAYS))}"
+        if {"edge_weight", "edge_attr"} & set(unknown):
+            raise ValueError(f"{told}. The graph is a pattern, so what edges carry would be lost; leave it out of the file")
+        warnings.warn(told, stacklevel=2)
     edges = _array(arrays, "edges", root, 2)
     x = _features(arrays, root)
     y = _array(arrays, "y", root, 1) if "y" in arrays else np.full(x.shape[0], UNKNOWN)

@@ -182,6 +182,8 @@ def ids_of_values(column: pd.Series, what: str, where: Where) -> tuple[np.ndarra
             return rows, distinct.astype(str).astype(object)
         return factorize(numbers.astype(np.int64))
     rows, distinct = factorize(column.to_numpy(dtype=object))
+    if any(isinstance(value, bytes) for value in distinct):
+        distinct = np.array([_decoded(value, what) for value in distinct], dtype=object)
     if all(type(value) is int or isinstance(value, np.integer) for value in distinct):
         try:
             return rows, distinct.astype(np.int64)
@@ -196,6 +198,13 @@ def ids_of_values(column: pd.Series, what: str, where: Where) -> tuple[np.ndarra
         alike = pd.Series(texts)[pd.Series(texts).duplicated()].iloc[0]
         raise ValueError(f"{where(0)}: {what} ids of two types print as {alike!r}; make the column one type")
     return rows, texts
+
+
+def _decoded(value: object, what: str) -> object:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        raise ValueError(f"the {what} id {value!r} is bytes, but no UTF-8 text; make the column text or numbers") from None
 
 
 def numbers_of(column: pd.Series, what: str, where: Where) -> np.ndarray:
@@ -239,7 +248,9 @@ def seconds_of(column: pd.Series, what: str, where: Where, *, dates: bool) -> np
         row = int(missing.argmax())
         value = column.iloc[row]
         absent = pd.isna(value) or str(value).strip() == ""
-        said = _MISSING.format(what) if absent else f"{value!s:.40} is neither a number nor an ISO 8601 date"
+        number = not absent and pd.notna(pd.to_numeric(str(value), errors="coerce"))
+        wrong = "is a number, but others of the column are dates" if number else "is neither a number nor an ISO 8601 date"
+        said = _MISSING.format(what) if absent else f"{value!s:.40} {wrong}"
         raise ValueError(f"{where(row)}: the {what} {said}")
     naive = stamps.dt.tz_convert(None).to_numpy()
     return naive.astype("datetime64[us]").astype(np.int64) / 1e6

@@ -70,7 +70,7 @@ class NodeData:
         graph: HeteroGraph,
         metapaths: Sequence[str],
         labels: Any = None,  # [N] whole numbers, negative or NaN where there is none; None: no node has one
-        splits: Mapping[int, tuple[Tensor, Tensor, Tensor]] | None = None,  # by label rate: train, valid, test
+        splits: Mapping[int, tuple[Any, Any, Any]] | None = None,  # by label rate: train, valid, test; node numbers, or masks [N]
         name: str = "graph",
     ) -> NodeData:
         """From a graph of one's own and the meta-paths to learn along ("PAP", "paper-author-paper").
@@ -81,7 +81,7 @@ class NodeData:
         if isinstance(metapaths, str) or not metapaths:
             raise ValueError(f"{name}: a list of meta-paths is needed, such as ['PAP'], got {metapaths!r}")
         found, classes = _unknown(graph.num_targets) if labels is None else numbered(np.asarray(labels), f"{name}: labels")
-        made = {rate: LabelSplit(*split) for rate, split in (splits or {}).items()}
+        made = {rate: LabelSplit(*(_rows(part) for part in split)) for rate, split in (splits or {}).items()}
         return cls(name, graph, tuple(metapaths), found, made, classes)
 
     def reordered(self, order: np.ndarray) -> NodeData:
@@ -96,6 +96,12 @@ class NodeData:
             positives=None if self.positives is None else self.positives[order][:, order],
             ids=(np.arange(len(order)) if self.ids is None else self.ids)[order],
         )
+
+
+def _rows(part: Any) -> Tensor:  # [n] int64
+    """Of a mask [N] of bools, or of numbers in any list."""
+    part = torch.as_tensor(part)
+    return part.nonzero()[:, 0] if part.dtype == torch.bool else part.long()
 
 
 def check_splits(

@@ -20,6 +20,8 @@ def find(name: str) -> ModuleType:
     Raises:
         ValueError: no such recipe; the nearest name is told.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a recipe is given by its name or dotted path, which a run remembers, not as a {type(name).__name__}")
     path = RECIPES.get(name, name)
     if "." not in path or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"unknown recipe {name!r}{nearest(name, RECIPES)}; known: {', '.join(RECIPES)}")

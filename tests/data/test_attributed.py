@@ -150,6 +150,13 @@ def test_bad_files(tmp_path, changes, says):
         read_attributed(path)
 
 
+def test_arrays_that_are_not_read_are_told(tmp_path):
+    with pytest.warns(UserWarning, match=r"toy\.npz: labels, train_mask will not be read; known arrays: .*y"):
+        read_attributed(saved(tmp_path / "toy.npz", labels=np.array(Y), train_mask=np.ones(6)))
+    with pytest.raises(ValueError, match=r"edge_weight will not be read.* what edges carry would be lost"):
+        read_attributed(saved(tmp_path / "toy.npz", edge_weight=np.ones(3)))
+
+
 def test_damaged_and_foreign_files(tmp_path):
     path = saved(tmp_path / "toy.npz")
     whole = path.read_bytes()

@@ -323,6 +323,11 @@ def test_a_graph_of_ones_own():
     assert (given.name, given.labels.tolist(), given.classes) == ("mine", [1, UNKNOWN, 0], (3, 7))
     assert given.splits[1].valid.tolist() == [0]
     assert NodeData.from_graph(graph, ["PAP"], torch.tensor([4, 4, 2])).labels.tolist() == [1, 1, 0]
+    for split in (([2], [0], [1]), tuple(torch.eye(3, dtype=torch.bool)[[2, 0, 1]])):  # lists, and masks as PyG has them
+        made = NodeData.from_graph(graph, ["PAP"], [7, 7, 3], {1: split})
+        assert [part.tolist() for part in made.splits[1]] == [[2], [0], [1]]
+    with pytest.raises(ValueError, match=r"edges are keyed by two types, \(from, to\), got \('P', 'writes', 'A'\)"):
+        HeteroGraph.from_edges({"P": 2, "A": 1}, {("P", "writes", "A"): np.zeros((2, 1), dtype=int)}, "P")
 
 
 @pytest.mark.parametrize(

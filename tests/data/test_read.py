@@ -504,3 +504,18 @@ def test_a_million_adjacency_pairs_are_read_in_seconds(tmp_path):
     log = read_interactions(path)
     assert len(log) == 990_000
     assert time.perf_counter() - began < 4  # 0.4 s on an idle core
+
+
+def test_ids_of_bytes_are_text():
+    """As Spark and Hive write text into Parquet."""
+    log = read_interactions(pd.DataFrame({"user": [b"cust-1", b"cust-2", b"cust-1"], "item": [b"a", b"b", b"b"]}))
+    assert log.user_ids.ids.tolist() == ["cust-1", "cust-2"]
+    assert log.item_ids.ids.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="is bytes, but no UTF-8 text"):
+        read_interactions(pd.DataFrame({"user": [b"\xff", b"b"], "item": [1, 2]}))
+
+
+def test_a_number_among_dates_is_told():
+    frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "time": ["2020-01-01", "1600000000"]})
+    with pytest.raises(ValueError, match="the time 1600000000 is a number, but others of the column are dates"):
+        read_interactions(frame)

@@ -60,3 +60,9 @@ def test_a_row_that_does_not_count_may_be_the_closest():
         key[0] = query[0]
     loss = DCL(sigma=0.01)(Pair(query, Table(key), torch.arange(3), weights=torch.tensor([0.0, 1.0, 1.0])))
     assert loss.isfinite()
+
+
+def test_an_unknown_id_is_no_key():
+    """-1, which stands for it elsewhere, once was the last key."""
+    with pytest.raises(IndexError, match="keys are numbered from 0, got -1"):
+        InfoNCE(0.2)(Pair(torch.randn(2, 3), Table(torch.randn(4, 3)), torch.tensor([0, -1])))
