@@ -8,6 +8,8 @@ scale then falls without bound. "normalised" divides each anchor's weights by th
 
 ``released=True``: as ``meow``. The release stops at an epoch that a person chose by test scores; here ``epochs`` are fixed by the preset
 and the epoch is chosen on validation (``select``), or is the last.
+
+Departs: as ``meow`` in biases and in the dropout of a node's masked twin.
 """
 
 from __future__ import annotations

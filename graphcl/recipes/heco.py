@@ -7,7 +7,7 @@ Positives of a node are the ``num_positives`` nodes that most meta-paths join it
 node itself. ``released=True`` takes the positives that the release ships with a data set instead (``pos.npz``), where there are some.
 
 Departs: a node is always its own positive, which on the release's ACM 923 nodes are not; the weights of the lowest loss are those after
-that step.
+that step; biases begin at 0, where the release leaves those of ``nn.Linear``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ embedding is made in evaluation mode from the weights of the lowest loss.
 
 Departs, in both: clusters by spherical k-means that goes on from the last epoch's centroids (the release: faiss, five starts, inner
 products with centroids that are not of unit length, every epoch anew); the mean over the papers of APTPA's terms is over paths, unless
-``distinct_contexts``; the weights of the lowest loss are those after that step.
+``distinct_contexts``; the weights of the lowest loss are those after that step; biases of attention and projections begin at 0 (the
+release: as ``nn.Linear``'s); a node and its masked twin share the dropout of their contexts (the release: on DBLP alone).
 """
 
 from __future__ import annotations

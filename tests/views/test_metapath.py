@@ -26,7 +26,7 @@ def test_contexts_are_mapped_added_and_activated():
     torch.testing.assert_close(view(own, content), expected)
 
 
-def test_dropout_is_the_same_for_the_twin_and_off_in_evaluation():
+def test_dropout_is_off_in_evaluation():
     rng = torch.Generator().manual_seed(0)
     with borrowed(rng):
         view = MetaPathContexts([1], 64, dropout=0.5)
