@@ -93,9 +93,10 @@ class Run(rundir.Finished):
         """The ``k`` best items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
 
         ``users``: ids of the log; None takes all of them. ``histories``: items of people who need not be in the log, as
-        ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or user and item; else its first two); they are embedded from these items alone: a
-        known user's own history is not added, and items that the log has not play no part, which a warning says. ``exclude_seen``
-        leaves out every interaction of the log (of the history). Users with fewer than ``k`` items left get fewer rows.
+        ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or user and item; else its first two); they are
+        embedded from these items alone: a known user's own history is not added, and items that the log has not play no part, which
+        a warning says, as it does of users whom training has seen nothing of. ``exclude_seen`` leaves out every interaction of the log
+        (of the history). Users with fewer than ``k`` items left get fewer rows.
 
         Raises:
             ValueError: users that are not in the log, a history without any known item, both arguments at once, k that is no whole

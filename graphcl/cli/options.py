@@ -40,9 +40,12 @@ def reads_log(*, split: bool = True, graphs: bool = False) -> Callable[[Callable
     splitting, with ``graphs`` also of attributed graphs, and the verb gets a dict of the ones that were given."""
     added: dict[str, Any] = {
         "format": Format, "user_col": UserCol, "item_col": ItemCol, "time_col": TimeCol, "rating_col": RatingCol,
-        "min_rating": MinRating, "k_core": KCore, **({"split_rule": Rule, "split_seed": SplitSeed, "ratios": Ratios, "cuts": Cuts, "targets": Targets} if split else {}),
-        **({"num_clusters": NumClusters} if graphs else {}),
+        "min_rating": MinRating, "k_core": KCore,
     }  # fmt: skip
+    if split:
+        added |= {"split_rule": Rule, "split_seed": SplitSeed, "ratios": Ratios, "cuts": Cuts, "targets": Targets}
+    if graphs:
+        added["num_clusters"] = NumClusters
 
     def expanded(verb: Callable[..., None]) -> Callable[..., None]:
         parameters = []
