@@ -95,7 +95,9 @@ class Interactions:
         for what, rows, ids in (("users", self.users, self.user_ids), ("items", self.items, self.item_ids)):
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(ids):
                 raise ValueError(f"{self.name}: {what} must be rows 0..{len(ids) - 1}, got {rows.min()}..{rows.max()}")
-        if self.time is not None and not math.isfinite(self.time.sum(dtype=np.float64)):
+        with np.errstate(invalid="ignore"):
+            finite = self.time is None or math.isfinite(self.time.sum(dtype=np.float64))
+        if not finite:
             raise ValueError(f"{self.name}: a time is not finite; leave out rows without one, or time=None")
 
     @property
