@@ -43,8 +43,8 @@ PROGRAMS = (
     "negatives",
     "sequential",
 )  # benchmarks/NAME.py, each with a main(root); the rest are configurations
-_QUICK_ITEMS = 10_000  # above, ease (cubic in items) and gfcf take minutes and are left to be asked for
-_QUICK_PAIRED_ITEMS = 100_000  # above, itemknn does too (quadratic in items)
+# Items above which one of the floor takes minutes and is left to be asked for: ease is cubic in them, itemknn quadratic.
+_QUICK = {"ease": 10_000, "gfcf": 10_000, "itemknn": 100_000}
 
 
 def floor(made: Split, protocol: str, out: Path, *, preset: str | None = None) -> list[Run]:
@@ -85,8 +85,7 @@ def _recommender(name: str, made: Split, **options: Any) -> Run:
 
 def skipped(made: Split) -> list[str]:
     """Which of the floor is too slow to come along at this size."""
-    items = made.train.num_items
-    return [*(["ease", "gfcf"] if items > _QUICK_ITEMS else []), *(["itemknn"] if items > _QUICK_PAIRED_ITEMS else [])]
+    return [name for name, most in _QUICK.items() if made.train.num_items > most]
 
 
 def choose(

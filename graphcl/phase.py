@@ -178,9 +178,8 @@ def epochs_of(
                 began = time.perf_counter()
                 means, score = assess()
                 line |= means
-                waited = (
-                    p.waited + 1 if epoch.number > getattr(config, "warm_up", 0) else 0
-                )  # not all of the loss is there before
+                warm = epoch.number <= getattr(config, "warm_up", 0)  # part of the loss is not there yet
+                waited = 0 if warm else p.waited + 1
                 p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=waited)
                 if score > p.best_score:
                     p = replace(p, best_epoch=epoch.number, best_score=score, waited=0)

@@ -112,8 +112,7 @@ class Run(rundir.Finished):
             ids = self.split.train.user_ids.ids if users is None else list(listed(users, "users"))
             found = np.arange(len(ids)) if users is None else rows_of(self.split.train.user_ids, ids, "user")
             names, rows = self.split.train.user_ids.ids[found], torch.from_numpy(found)
-            cold = int((np.diff(self.plan.train.matrix.indptr)[found] == 0).sum())
-            if cold:
+            if cold := num_cold(self.plan, found):
                 warnings.warn(
                     f"{cold} of {len(found)} users have nothing in the part that was trained on, so their items are no better than "
                     "drawn; give what is known of them as histories (--history)",
@@ -242,6 +241,11 @@ def known_items(
         )
     numbers = np.cumsum(counts > 0) - 1
     return names[counts > 0], numbers[owner[known]], rows[known]
+
+
+def num_cold(plan: Plan, users: np.ndarray) -> int:
+    """How many of some rows of users have nothing in what is trained on."""
+    return int((np.diff(plan.train.matrix.indptr)[users] == 0).sum())
 
 
 def listed(ids: Any, what: str) -> Any:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from graphcl.pretrain import NodeRun
 from graphcl.rank import DotScorer, Progress
 from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.recipes.parts import scorer_of
-from graphcl.run import Run, test_report
+from graphcl.run import Run, num_cold, test_report
 from graphcl.sequence_run import SequenceRun
 from graphcl.streams import Streams
 
@@ -233,8 +232,7 @@ def _finish(directory: Path, about: dict[str, Any], outcome: _Outcome, loaded: f
     if plan.test is not None:
         report = test_report(outcome.scorer, plan, progress)
         metrics["test"], users["test"] = report.means, len(report.users)
-        cold = int((np.diff(plan.train.matrix.indptr)[report.users] == 0).sum())
-        if cold:
+        if cold := num_cold(plan, report.users):
             told = f"{cold} of {len(report.users)} test users have nothing in the part that is trained on; they are ranked as good as blindly"
             warnings.warn(told, stacklevel=2)
         frame = pd.DataFrame({"user": plan.train.user_ids.ids[report.users], **report.per_user})

@@ -34,8 +34,8 @@ class NodeData:
     """A graph with labels of its target nodes, to pretrain on the one and probe with the other.
 
     Raises:
-        ValueError: labels or ids of another number than targets; a meta-path that does not compose, or does not lead from targets to targets; a
-            split that overlaps, names a node that does not exist, or one without a label.
+        ValueError: labels or ids of another number than targets; a meta-path that does not compose, or does not lead from targets to
+            targets; a split that overlaps, names a node that does not exist, or one without a label.
     """
 
     name: str

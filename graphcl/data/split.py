@@ -34,6 +34,10 @@ class Split:
     kind: str = "general"
     citation: str = ""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.split_seed, Integral):
+            raise ValueError(f"split_seed must be a whole number, got {self.split_seed!r}")
+
     @property
     def parts(self) -> dict[str, Interactions]:
         """The parts that exist, by name."""
@@ -78,8 +82,6 @@ def split(
     if rule == "all":
         return order_by_degree(Split(interactions.name, interactions, None, None, rule, split_seed))
     shares = three_ratios(ratios)
-    if not isinstance(split_seed, Integral):
-        raise ValueError(f"split_seed must be a whole number, got {split_seed!r}")
     if rule == "global_time":
         times = rules.quantile_cuts(rules.first_times(interactions), shares) if cuts is None else cut_times(cuts)
         parts, with_valid = rules.global_time(interactions, times), len(times) == 2
@@ -120,8 +122,6 @@ def split_files(
         raise ValueError("give the validation part as valid or as valid_inside, not both")
     if not 0 <= carve < 1:
         raise ValueError(f"carve must be a share of train, 0 <= carve < 1, got {carve}")
-    if not isinstance(split_seed, Integral):
-        raise ValueError(f"split_seed must be a whole number, got {split_seed!r}")
     given = {"train": train, "valid": valid, "valid_inside": valid_inside, "test": test}
     shared = dict(zip(given, over_one_vocabulary(list(given.values())), strict=True))
     assert shared["train"] is not None

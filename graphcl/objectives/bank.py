@@ -14,7 +14,8 @@ from graphcl.objectives.rows import places_of
 
 
 class Bank(Approximate):
-    """The batch's keys and the last ``size`` keys of steps before, as they were then, each once; of a step that has more, ``size`` at random.
+    """The batch's keys and the last ``size`` keys of steps before, as they were then, each once; of a step that has more, ``size`` at
+    random.
 
     A stale key gets no gradient, and is masked for an anchor whose positive or excluded key it is, and where the batch has it
     afresh. The batch's keys enter after the step. Its sum is over some keys only, so what is measured as its gap is that of the mean
@@ -38,9 +39,8 @@ class Bank(Approximate):
 
     def after_step(self, inputs, step: int, rng: torch.Generator) -> None:
         for kind, (ids, rows) in self._pending.items():
-            order = torch.randperm(len(ids), generator=rng).to(
-                ids.device
-            )  # rows stand by degree: cut in order, only hubs would stay
+            # Rows stand by degree: cut in order, only hubs would stay.
+            order = torch.randperm(len(ids), generator=rng).to(ids.device)
             ids, rows = ids[order], rows[order]
             kept_rows, kept_ids = self.get_buffer(f"{kind}_rows"), self.get_buffer(f"{kind}_ids")
             old = ~torch.isin(kept_ids, ids) & (kept_ids >= 0)
