@@ -169,14 +169,14 @@ def _over_seeds(name: str, config: Mapping[str, Any], root: Path, observe: Any, 
     for seed in config["seeds"]:
         if seed not in seeds:
             out = root / "runs" / name / f"seed{seed}"
-            anew, begun = not (out / "result.json").exists(), commit()
+            had, begun = rundir.read_json(out / "result.json") if (out / "result.json").exists() else None, commit()
             done = runs.train(
                 config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
                 resume=(out / "config.json").exists(), observe=observe, on_start=check, **settings,
             )  # fmt: skip
             check(done.path)
             about = {key: done.config[key] for key in ("settings", "fingerprint")}
-            seeds[seed] = {**record(done), **_stamped(done, anew, begun, before)}
+            seeds[seed] = {**record(done), **_stamped(done, done.result != had, begun, before)}
         result = composed(name, config, [seeds[seed] for seed in config["seeds"] if seed in seeds], **about, grid=grid)
         rundir.write_json(written, result)
     return result

@@ -42,7 +42,9 @@ class Progress:
     best_score: float = -math.inf
     waited: int = 0  # evaluations since the best one
     lines: int = 0  # of metrics.jsonl
-    finished: bool = False
+
+    def over(self, epochs: int, patience: int) -> bool:
+        return self.epoch >= epochs or 0 < patience <= self.waited
 
 
 @dataclass
@@ -157,7 +159,7 @@ def epochs_of(
         if saved.exists():
             restore(phase, saved)
     started = phase.progress
-    if not started.finished:  # else the lines that follow are another phase's
+    if not started.over(epochs, config.patience):  # else the lines that follow are another phase's
         if directory is not None:
             rundir.keep_lines(log, started.lines)
         on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
@@ -187,16 +189,15 @@ def epochs_of(
                 line["best_epoch"] = p.best_epoch
             if assess is None:
                 p = replace(p, best_epoch=epoch.number)
-            stop = last or (assess is not None and 0 < config.patience <= p.waited)
             if name:
                 line["phase"] = name.strip("-")
-            phase.progress = replace(p, lines=p.lines + due, finished=stop)
+            phase.progress = replace(p, lines=p.lines + due)
             if due and directory is not None:
                 rundir.append_line(log, line)
                 save(phase, saved)
             if observe is not None:
                 observe("epoch", line)
-            if stop:
+            if p.over(epochs, config.patience):
                 break
     take_best(phase)
     return phase
@@ -236,7 +237,7 @@ def restore(phase: Phase, path: Path) -> None:
     device = next(phase.model.parameters()).device
     phase.best = {k: v.to(device) for k, v in part("best").items()}
     phase.streams.load_state_dict(part("stream"))
-    progress = about["progress"]
+    progress = {key: value for key, value in about["progress"].items() if key != "finished"}  # which older ones have
     phase.progress = Progress(
         **{**progress, "best_score": -math.inf if progress["best_score"] is None else progress["best_score"]}
     )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphcl import geometry, rundir
+from graphcl import claims, geometry, rundir
 from graphcl import phase as phases
 from graphcl.data.attributed import AttributedData, load_attributed
 from graphcl.data.fingerprint import of_graph
@@ -97,7 +97,7 @@ class NodeRun(rundir.Finished):
         return as_published(found, {key: self.result["metrics"]["test"][key] for key in maxima}) if maxima else found
 
 
-@rundir.training
+@claims.training
 def train(
     recipe: str,
     data: Any,
@@ -157,15 +157,15 @@ def train(
         "preset": key, "settings": settings(chosen), "sources": sources, "fingerprint": of_graph(made),
         **rundir.given(data, options),
     }  # fmt: skip
-    directory = rundir.claim(out, about, resume)
-    if resume and (directory / "result.json").exists():
+    directory = claims.claim(out, about, resume)
+    if resume and claims.is_done(directory, about):
         return NodeRun(directory)
     loaded = time.perf_counter() - began
     began = time.perf_counter()
     phase = None if closed else start(module, chosen, made, seed, device)
     embedding = module.embed(chosen, made, rng=Streams(seed)["init"]) if closed else torch.empty(0)
     built = time.perf_counter() - began
-    directory = rundir.write_beginning(out, about, device, resume)
+    directory = claims.write_beginning(out, about, device, resume)
     if on_start is not None:
         on_start(directory)
     clusters, best = None, {}
@@ -264,7 +264,7 @@ def run(
         if saved.exists():
             phases.restore(phase, saved)
         rundir.keep_lines(log, phase.progress.lines)
-    if phase.progress.finished:
+    if phase.progress.over(config.epochs, config.patience):
         return _chosen(phase, config)
     begin(phase)
     by_loss = config.select in ("loss", "last")
@@ -297,9 +297,9 @@ def run(
             p = replace(p, waited=0, best_score=score, best_epoch=epoch.number) if better else replace(p, waited=p.waited + 1)
             if better and config.select != "last":
                 phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
-        stop = epoch.number == config.epochs or bool(config.patience and p.waited >= config.patience)
+        stop = p.over(config.epochs, config.patience)
         written = due or stop or published
-        phase.progress = replace(p, lines=p.lines + written, finished=stop)
+        phase.progress = replace(p, lines=p.lines + written)
         if written and directory is not None:
             rundir.append_line(log, line)
         if (due or stop) and directory is not None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pandas as pd
 from torch import Tensor
 
-from graphcl import geometry, pretrain, rundir, sequence_run
+from graphcl import claims, geometry, pretrain, rundir, sequence_run
 from graphcl import phase as phases
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
@@ -84,7 +84,7 @@ def load_data(data: Data, protocol: str = "valid", **options: Any) -> tuple[Spli
     return found, registry.full_name(found.kind, found)
 
 
-@rundir.training
+@claims.training
 def train(
     recipe: str = "xsimgcl",
     data: Data = "ml-100k",
@@ -107,9 +107,9 @@ def train(
     ``changes`` are settings of the recipe and go over ``config``, which goes over the recipe's preset for the data set.
     ``options`` go to the reader and the split (``user_col``, ``rule``, ``min_rating``, ...; of an attributed graph ``num_clusters``).
     ``resume`` goes on with the run in ``out``, which must have the same recipe, settings and data; a finished one is returned as it
-    is; of an unfinished one ``epochs`` may change. ``preset`` names the data
-    set whose preset is taken where ``data`` is a Split. ``observe`` hears of steps and epochs, ``progress`` wraps the blocks of a
-    ranking as ``tqdm`` does, ``on_start`` is told the run's directory before training.
+    is. Only ``epochs`` may change, for a finished one too unless its patience was spent: to more than it has trained.
+    ``preset`` names the data set whose preset is taken where ``data`` is a Split. ``observe`` hears of steps and epochs, ``progress``
+    wraps the blocks of a ranking as ``tqdm`` does, ``on_start`` is told the run's directory before training.
 
     Raises:
         ValueError: an unknown recipe, setting, protocol or metric; bad data; a directory in use, or of another run.
@@ -148,8 +148,8 @@ def train(
         **rundir.digests(module, chosen),
         **rundir.given(data, options),
     }
-    directory = rundir.claim(out, about, resume)
-    if resume and (directory / "result.json").exists():
+    directory = claims.claim(out, about, resume)
+    if resume and claims.is_done(directory, about):
         return Run(directory)
     loaded = time.perf_counter() - began
     began = time.perf_counter()
@@ -162,7 +162,7 @@ def train(
         phases.check(chosen)
         first = phases.start(module, chosen, plan, seed, device)
     built = time.perf_counter() - began
-    directory = rundir.write_beginning(out, about, device, resume)
+    directory = claims.write_beginning(out, about, device, resume)
     if not resume or not (directory / "log.safetensors").exists():
         rundir.write_log(directory, made.parts)
     if on_start is not None:

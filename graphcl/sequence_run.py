@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphcl import geometry, rundir
+from graphcl import claims, geometry, rundir
 from graphcl import phase as phases
 from graphcl.data.fingerprint import of_histories
 from graphcl.data.registry import full_name
@@ -196,7 +196,7 @@ def load_split(data: Source, protocol: str, options: Mapping[str, Any]) -> Seque
     return made
 
 
-@rundir.training
+@claims.training
 def train(
     recipe: str,
     data: Source,
@@ -234,8 +234,8 @@ def train(
         "preset": key, "settings": settings(chosen), "sources": sources, "split": {"rule": split.rule},
         "fingerprint": of_histories(split), **rundir.digests(module, chosen), **rundir.given(data, options),
     }  # fmt: skip
-    directory = rundir.claim(out, about, resume)
-    if resume and (directory / "result.json").exists():
+    directory = claims.claim(out, about, resume)
+    if resume and claims.is_done(directory, about):
         return SequenceRun(directory)
     loaded = time.perf_counter() - began
     began = time.perf_counter()
@@ -247,7 +247,7 @@ def train(
         phase = start(module, chosen, split.train, seed, device)
         scorer = phase.model
     moved = Progress(seconds=time.perf_counter() - began)
-    directory = rundir.write_beginning(out, about, device, resume)
+    directory = claims.write_beginning(out, about, device, resume)
     write_split(directory, split)
     if on_start is not None:
         on_start(directory)

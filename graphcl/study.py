@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from graphcl import rundir
+from graphcl import claims, rundir
 
 _STARTUP = 5  # complete trials before the median of any is trusted
 _WARMUP = 5  # the first epoch at which a trial is compared with it
@@ -38,7 +38,7 @@ def opened(optuna: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[A
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with rundir.alone(directory, "tuned"):
+        with claims.alone(directory, "tuned"):
             try:
                 storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
                 pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP)

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"cli"},
     {"bench", "compare", "forest", "tune", "task", "study", "integrations"},
-    {"runs", "run", "pretrain", "sequence_run", "phase", "rundir", "export", "geometry", "testing", "planted", "cycle"},
+    {"runs", "run", "pretrain", "sequence_run", "phase", "claims", "rundir", "export", "geometry", "testing", "planted", "cycle"},
     {"recipes"},
     {"encoders", "perturb", "views", "objectives", "train", "rank", "sequence_rank", "probe", "data"},
     {"contracts", "graph", "hetero", "sequence", "interactions", "streams", "cluster", "communities", "metrics", "versions"},

@@ -122,6 +122,10 @@ def test_a_resumed_run_is_the_same(tmp_path, changes):
     assert resumed.result["metrics"] == whole.result["metrics"]
     with pytest.raises(ValueError, match="other settings"):
         trained(tmp_path / "cut", resume=True, **{**changes, "temperature": 0.3})
+    trained(tmp_path / "less", **{**changes, "epochs": 3})
+    more = trained(tmp_path / "less", resume=True, **changes)
+    assert (more.embeddings().nodes == whole.embeddings().nodes).all()
+    assert more.result["epochs"] == whole.result["epochs"]
 
 
 def test_the_release_hands_out_its_last_training_pass(monkeypatch):

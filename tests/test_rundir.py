@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import graphcl
-from graphcl import rundir
+from graphcl import claims, rundir
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.testing import checkerboard
 
@@ -172,9 +172,9 @@ def test_a_lock_that_its_holder_removed_is_none(tmp_path, monkeypatch):
         return flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with rundir.alone(tmp_path, "trained"):
+    with claims.alone(tmp_path, "trained"):
         assert path.exists()
-        with pytest.raises(ValueError, match="being trained by another process"), rundir.alone(tmp_path, "trained"):
+        with pytest.raises(ValueError, match="being trained by another process"), claims.alone(tmp_path, "trained"):
             pass
     assert not path.exists()
 
@@ -183,7 +183,7 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path):
     """Each would write over the other's lines and weights, and tell the other's result as its own."""
     log, _ = checkerboard()
     out = tmp_path / "run"
-    with rundir.alone(out, "trained"), pytest.raises(ValueError, match="run is being trained by another process; choose another"):
+    with claims.alone(out, "trained"), pytest.raises(ValueError, match="run is being trained by another process; choose another"):
         graphcl.train("popular", log, out=out)
     run = graphcl.train("popular", log, out=out)
     assert not (run.path / "lock").exists()

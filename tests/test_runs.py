@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 import graphcl
-from graphcl import phase, rundir, runs
+from graphcl import claims, phase, rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.fingerprint import of_split
@@ -674,18 +676,40 @@ def test_a_run_cannot_go_on_with_fewer_epochs_than_it_has_trained(csv, tmp_path)
     assert graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **SMALL).result["epochs"] == 4
 
 
-def test_a_run_that_has_only_to_be_ranked_cannot_go_on_with_more(csv, tmp_path):
-    """It would be written down with epochs that it never trained."""
+@pytest.mark.parametrize("protocol", ["valid", "refit", "as-published"])
+@pytest.mark.parametrize("ranked", [True, False])
+def test_a_run_that_ended_goes_on_with_more_epochs(csv, tmp_path, protocol, ranked):
+    """One that had only to be ranked was once written down with epochs that it never trained."""
+    settings = {**SMALL, "protocol": protocol, "patience": 0}
+    whole = graphcl.train("lightgcn", csv, out=tmp_path / "whole", **{**settings, "epochs": 6})
 
     def interrupt(kind, what):
-        if kind == "epoch" and what["epoch"] == SMALL["epochs"]:
+        if kind == "epoch" and what["epoch"] == 4 and what.get("phase") is None and not ranked:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        graphcl.train("lightgcn", csv, out=tmp_path / "run", observe=interrupt, **SMALL)
-    with pytest.raises(ValueError, match=r"has other settings \(epochs 4 -> 6\)"):
-        graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **{**SMALL, "epochs": 6})
-    assert graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **SMALL).result["epochs"] == 4
+    with nullcontext() if ranked else pytest.raises(KeyboardInterrupt):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", observe=interrupt, **{**settings, "epochs": 4})
+    more = graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **{**settings, "epochs": 6})
+    assert outcome(more) == outcome(whole)
+    assert graphcl.load(more.path).config["settings"]["epochs"] == 6
+    with pytest.raises(ValueError, match="has trained 6 epochs, more than epochs=5"):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", resume=True, **{**settings, "epochs": 5})
+
+
+def test_a_run_whose_patience_was_spent_goes_on_no_further(csv, tmp_path, monkeypatch):
+    scores = iter((0.3, 0.2, 0.1))
+    select_report = phase.select_report
+    monkeypatch.setattr(phase, "select_report", lambda *given: worse(select_report(*given), next(scores, 0.0)))
+    run = graphcl.train("lightgcn", csv, out=tmp_path / "run", **{**SMALL, "patience": 2, "epochs": 9})
+    assert run.result["epochs"] == 3
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    with pytest.raises(ValueError, match="ended with epoch 3, its patience spent; epochs=12 changes nothing"):
+        graphcl.train("lightgcn", csv, out=run.path, resume=True, **{**SMALL, "patience": 2, "epochs": 12})
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def worse(report, score):
+    return replace(report, means=dict.fromkeys(report.means, score))
 
 
 def test_a_table_that_the_last_step_broke_is_told(csv, tmp_path, monkeypatch):
@@ -943,7 +967,7 @@ def test_a_directory_in_which_nothing_was_trained_is_free(csv, tmp_path):
 
     with pytest.raises(RuntimeError):
         graphcl.train("lightgcn", csv, out=tmp_path / "run", on_start=stop, **SMALL)
-    assert not rundir.has_trained(tmp_path / "run")
+    assert not claims.has_trained(tmp_path / "run")
     other = pd.read_csv(csv).iloc[::-1].iloc[10:]
     run = graphcl.train("lightgcn", other, out=tmp_path / "run", **{**SMALL, "dim": 3})
     assert run.config["settings"]["dim"] == 3

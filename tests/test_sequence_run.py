@@ -105,6 +105,8 @@ def test_a_resumed_run_is_the_same(tmp_path):
     assert resumed.result["metrics"] == whole.result["metrics"]
     untimed = [{k: v for k, v in line.items() if k not in ("seconds", "elapsed")} for line in lines(resumed)]
     assert untimed == [{k: v for k, v in line.items() if k not in ("seconds", "elapsed")} for line in lines(whole)]
+    trained(tmp_path / "less", epochs=2)
+    assert trained(tmp_path / "less", resume=True).scorer.table.equal(whole.scorer.table)
     with pytest.raises(ValueError, match="other settings"):
         trained(tmp_path / "cut", resume=True, noise=0.2)
     with pytest.raises(ValueError, match="was trained on other data"):

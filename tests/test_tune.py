@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import graphcl
+from graphcl import claims, runs, tune
 from graphcl import phase as phases
-from graphcl import rundir, runs, tune
 from graphcl import study as studies
 from graphcl.data import protocol as protocols
 from graphcl.data.sequences import load_sequences
@@ -294,7 +294,7 @@ def test_a_directory_of_something_else_is_refused(made, tmp_path):
     (broken / "study.db").write_text("this is no database" * 100)
     with pytest.raises(ValueError, match=r"study\.db can't be read as a study"):
         tune.tune("itemknn", made, trials=1, out=broken)
-    with rundir.alone(broken, "tuned"), pytest.raises(ValueError, match="is being tuned by another process"):
+    with claims.alone(broken, "tuned"), pytest.raises(ValueError, match="is being tuned by another process"):
         tune.tune("itemknn", made, trials=1, out=broken)
 
 

@@ -129,7 +129,9 @@ def train(
     protocol: Annotated[
         str, typer.Option(help="valid, refit, lightgcnpp, recbole, sslrec, as-published or all; see graphcl protocols.")
     ] = "valid",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, a finished one with more --epochs.")
+    ] = False,
     floor: Annotated[bool, typer.Option(help="Also measure the parameter-free baselines.")] = True,
     as_json: Json = False,
     *,
@@ -138,7 +140,7 @@ def train(
     """Train a recipe on a log or a graph, evaluate it honestly and keep the run."""
     import inspect
 
-    from graphcl import bench, rundir, runs
+    from graphcl import bench, claims, runs
     from graphcl.run import Run
     from graphcl.sequence_run import SequenceRun
 
@@ -162,7 +164,7 @@ def train(
                 elif isinstance(run, SequenceRun):
                     rows += bench.sequence_floor(run.split, protocol, run.path / "floor")
         except (KeyboardInterrupt, OSError) as error:
-            if not where or (isinstance(error, OSError) and not rundir.has_trained(where[0])):
+            if not where or (isinstance(error, OSError) and not claims.has_trained(where[0])):
                 raise
             again = [word for word in sys.argv[1:] if word != "--resume"] + ([] if out is not None else ["--out", str(where[0])])
             reason, code = (_told(error), 1) if isinstance(error, OSError) else ("interrupted", 130)

@@ -71,10 +71,10 @@ class Pass:
         return self._model.encoder(inputs, rng=self.rng, perturb=perturb)
 
     @cached_property
-    def _union(self) -> tuple[Tensor, Tensor]:
-        """Rows that the task reads, each once and sorted, and the place of each triple's row among them."""
+    def _union(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows that the task reads, each once and sorted; the place of each triple's row among them; how often each is read."""
         b = self._batch
-        return torch.cat([b.users, b.positives, b.negatives]).unique(return_inverse=True)
+        return torch.cat([b.users, b.positives, b.negatives]).unique(return_inverse=True, return_counts=True)
 
     @cached_property
     def _near(self) -> Layers:
@@ -82,6 +82,10 @@ class Pass:
 
     def triple(self, readout: Readout) -> Triple:
         return Triple(*gather_rows(readout(self._near), self._union[1]).split(len(self._batch.users)))
+
+    def each_once(self, readout: Readout) -> tuple[Tensor, Tensor]:
+        """The rows of the triples, each once [n, d], and how often each stands in them [n]."""
+        return readout(self._near), self._union[2]
 
     def anchors(self, which: Rows, *, reads_all: bool = False) -> None:
         """Sets the rows that the next view is about, and whether its objective reads every key.

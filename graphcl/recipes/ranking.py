@@ -47,7 +47,8 @@ class Ranking:
     def _decay(self, forward: Pass, model: Model, rows: Triple) -> Tensor:
         count = len(rows.users)
         if self.decay == "input":
-            return torch.stack([r.square().sum() for r in forward.triple(layer(0))]).sum() / (2 * count)
+            read, counts = forward.each_once(layer(0))
+            return counts.to(read.dtype) @ read.square().sum(1) / (2 * count)
         if self.decay == "output":
             return (rows.users.norm() + rows.positives.norm()) / count
         return torch.stack([p.square().sum() for p in model.parameters()]).sum()
