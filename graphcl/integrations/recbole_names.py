@@ -18,6 +18,8 @@ TRAINER_KEYS = {
     "evaluate_every": "eval_step",
     "select": "valid_metric",
     "balance": None,
+    "rate_decay": None,
+    "lowest_rate": None,
 }
 METRICS = {"hr": "Hit", "ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "recall": "Recall", "precision": "Precision"}
 EVALUATION = {
@@ -33,7 +35,7 @@ def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict
     """RecBole's settings for those that ``graphcl train`` takes, and its evaluation with graphcl's metrics and cut-offs.
 
     Raises:
-        ValueError: an unknown setting; users drawn uniformly, which RecBole does not do.
+        ValueError: an unknown setting; users drawn uniformly or a falling learning rate, which RecBole does not do.
     """
     config, _ = configure(find(recipe), {"settings": settings or {}})
     values = dict(vars(config))
@@ -41,6 +43,8 @@ def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict
     if "select" in values:
         if values["balance"] != "interactions":
             raise ValueError("RecBole draws each interaction once an epoch: balance must be 'interactions'")
+        if values["rate_decay"] != 1:
+            raise ValueError(f"RecBole's learning rate stays what it is: rate_decay must be 1, got {values['rate_decay']}")
         found |= {str(TRAINER_KEYS[key]): values[key] for key in ("learning_rate", "batch_size", "epochs", "evaluate_every")}
         # RecBole stops at the first evaluation beyond stopping_step.
         found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": metric_for(values["select"])}

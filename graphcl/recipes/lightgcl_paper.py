@@ -40,7 +40,6 @@ from graphcl.recipes.lightgcl import edge_dropout, svd_view
 from graphcl.recipes.model import Contrast, Model
 from graphcl.recipes.ranking import Ranking
 from graphcl.recipes.settings import Training, sizes
-from graphcl.train import PlainStep
 from graphcl.views import RelayedLayers
 
 KIND = "general"
@@ -63,7 +62,7 @@ class Config(Training):
     balance: Literal["users"] = "users"  # nothing else is possible here
     epoch_users: int = 30_000  # at most
     samples: int = 40  # positives, and as many negatives, of a user; at most
-    rate_decay: float = 0.98  # factor of the learning rate, every epoch
+    rate_decay: float = 0.98
     lowest_rate: float = 5e-4
 
 
@@ -97,7 +96,3 @@ def build(config: Config, data: Interactions, *, rng: torch.Generator) -> Model:
 
 def batches(config: Config, data: Interactions) -> Callable[[torch.Generator], Iterator[Batch]]:
     return UserBatches(data, config.batch_size, epoch_users=config.epoch_users, samples=config.samples)
-
-
-def step(config: Config, model: Model) -> PlainStep:
-    return PlainStep(model, config.learning_rate, rate_decay=config.rate_decay, lowest_rate=config.lowest_rate)

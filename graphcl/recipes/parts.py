@@ -14,6 +14,8 @@ from graphcl.recipes.model import Model
 from graphcl.sequence import Sequences
 from graphcl.train import PlainStep
 
+SCHEDULE = ("rate_decay", "lowest_rate")  # of the learning rate; histories have none
+
 
 def inputs_of(recipe: ModuleType, config: Any, data: Interactions) -> Graph:
     """The graph of the training part, symmetrically normalised, unless the recipe has ``inputs(config, data)``."""
@@ -24,7 +26,9 @@ def inputs_of(recipe: ModuleType, config: Any, data: Interactions) -> Graph:
 def step_of(recipe: ModuleType, config: Any, model: Model) -> Step:
     """Adam on the sum of the terms, unless the recipe has ``step(config, model)``."""
     own = vars(recipe)
-    return own["step"](config, model) if "step" in own else PlainStep(model, config.learning_rate)
+    if "step" in own:
+        return own["step"](config, model)
+    return PlainStep(model, config.learning_rate, **{key: getattr(config, key) for key in SCHEDULE if hasattr(config, key)})
 
 
 def batches_of(recipe: ModuleType, config: Any, data: Interactions) -> Batches:

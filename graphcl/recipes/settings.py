@@ -16,6 +16,8 @@ class Training:
 
     dim: int = 64  # width of the embeddings
     learning_rate: float = 1e-3  # Adam's
+    rate_decay: float = 1.0  # factor of the learning rate, every epoch
+    lowest_rate: float = 0.0  # where it stops falling
     batch_size: int = 2048  # triples a step
     epochs: int = 100  # at most
     patience: int = 10  # evaluations without a better validation score before stopping; 0: never stop
