@@ -54,6 +54,18 @@ def scripted(monkeypatch):
     return give
 
 
+def test_the_learning_rate_falls_as_the_settings_say(made):
+    phase, plan, config = started(made, rate_decay=0.5, lowest_rate=0.006)
+    rates = []
+    phases.run(
+        phase, plan, config, None, epochs=3,
+        observe=lambda kind, _: rates.append(phase.step.optimiser.param_groups[0]["lr"]) if kind == "epoch" else None,
+    )  # fmt: skip
+    assert rates == [0.02, 0.01, 0.006]
+    with pytest.raises(ValueError, match="rate_decay must lie in"):
+        started(made, rate_decay=1.5)
+
+
 def test_patience_counts_evaluations_without_a_better_score(made, tmp_path, scripted):
     """Equal is not better; the weights that stay are those of the best epoch."""
     phase, plan, config = started(made, patience=2)

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from graphcl import phase as phases
 from graphcl.contracts import Batch, Part, Scorer
 from graphcl.data.split import Split, order_by_degree
-from graphcl.integrations.recbole_names import EVALUATION, TRAINER_KEYS, metrics_of, settings_for
+from graphcl.integrations.recbole_names import EVALUATION, TRAINER_KEYS, check_trainer, metrics_of, settings_for
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.rank import DotScorer
 from graphcl.recipes.configure import configure, find
@@ -152,7 +152,9 @@ class _Wrapped(GeneralRecommender, metaclass=_Named):
             raise ValueError(f"graphcl_settings: {key!r} is for RecBole's trainer to decide; {how}")
         beside = {key: config[key] for key in names - TRAINER_KEYS.keys() if key in config}
         trainer = {key: config[TRAINER_KEYS[key]] for key in ("learning_rate", "batch_size", "epochs") if key in names}
-        return configure(self.recipe, {"trainer": trainer, "beside": beside, "graphcl_settings": given})[0]
+        found = configure(self.recipe, {"trainer": trainer, "beside": beside, "graphcl_settings": given})[0]
+        check_trainer(found)
+        return found
 
     def scores(self, users: Tensor) -> Tensor:  # RecBole's ids [b] -> [b, n_items], -inf for [PAD]
         ours = self.scorer.score(self._users[users].cpu()).to(self.device)

@@ -41,14 +41,19 @@ def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict
     values = dict(vars(config))
     found = dict(EVALUATION)
     if "select" in values:
-        if values["balance"] != "interactions":
-            raise ValueError("RecBole draws each interaction once an epoch: balance must be 'interactions'")
-        if values["rate_decay"] != 1:
-            raise ValueError(f"RecBole's learning rate stays what it is: rate_decay must be 1, got {values['rate_decay']}")
+        check_trainer(config)
         found |= {str(TRAINER_KEYS[key]): values[key] for key in ("learning_rate", "batch_size", "epochs", "evaluate_every")}
         # RecBole stops at the first evaluation beyond stopping_step.
         found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": metric_for(values["select"])}
     return {**found, "graphcl_settings": {key: value for key, value in values.items() if key not in TRAINER_KEYS}}
+
+
+def check_trainer(config: Any) -> None:
+    """Raises ValueError for settings of a recipe that RecBole's trainer would pass over."""
+    if getattr(config, "balance", "interactions") != "interactions":
+        raise ValueError("RecBole draws each interaction once an epoch: balance must be 'interactions'")
+    if getattr(config, "rate_decay", 1) != 1:
+        raise ValueError(f"RecBole's learning rate stays what it is: rate_decay must be 1, got {config.rate_decay}")
 
 
 def metric_for(key: str) -> str:

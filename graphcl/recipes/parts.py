@@ -28,7 +28,7 @@ def step_of(recipe: ModuleType, config: Any, model: Model) -> Step:
     own = vars(recipe)
     if "step" in own:
         return own["step"](config, model)
-    return PlainStep(model, config.learning_rate, **{key: getattr(config, key) for key in SCHEDULE if hasattr(config, key)})
+    return PlainStep(model, config.learning_rate, **{key: value for key, value in vars(config).items() if key in SCHEDULE})
 
 
 def batches_of(recipe: ModuleType, config: Any, data: Interactions) -> Batches:

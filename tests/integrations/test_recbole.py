@@ -512,7 +512,7 @@ def test_settings_that_cannot_be_are_refused(recipe, settings, message, toy):
 
 
 def test_recipes_that_recbole_cannot_run_are_refused():
-    with pytest.raises(ValueError, match="'lightgcl_paper' has its own batches and step, and RecBole's trainer brings its own"):
+    with pytest.raises(ValueError, match="'lightgcl_paper' has its own batches, and RecBole's trainer brings its own"):
         recbole.recbole_model("lightgcl_paper")
     with pytest.raises(ValueError, match="unknown recipe 'xsimgl'; did you mean 'xsimgcl'"):
         recbole.recbole_model("xsimgl")

@@ -25,3 +25,5 @@ def test_settings_of_graphcl_become_recboles():
     assert names.settings_for("ease")["graphcl_settings"] == {"l2": 500.0}
     with pytest.raises(ValueError, match="balance must be 'interactions'"):
         names.settings_for("lightgcn", {"balance": "users"})
+    with pytest.raises(ValueError, match=r"rate_decay must be 1, got 0\.9"):
+        names.settings_for("lightgcn", {"rate_decay": 0.9})

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from graphcl.ops import draw_key, uniform
 from graphcl.recipes import lightgcl_paper
+from graphcl.recipes.parts import step_of
 from graphcl.streams import Streams
 from graphcl.train import fit
 from tests import dense
@@ -90,7 +91,7 @@ def test_isolated_negative_keeps_its_gradient_in_single_precision():
 def test_learning_rate_falls_to_its_floor():
     config = lightgcl_paper.Config(dim=dense.WIDTH, rank=2, epoch_users=1)
     model = lightgcl_paper.build(config, dense.log(), rng=dense.generator(0))
-    step = lightgcl_paper.step(config, model)
+    step = step_of(lightgcl_paper, config, model)
     rates = []
     for number in (1, 2, 35, 36, 90):
         step.start_epoch(number)
@@ -105,7 +106,7 @@ def test_the_whole_training_runs_and_resumes_exactly():
         streams = Streams(5)
         config = lightgcl_paper.Config(dim=dense.WIDTH, rank=2, batch_size=2)
         model = lightgcl_paper.build(config, dense.log(), rng=streams["init"])
-        return model, lightgcl_paper.step(config, model), lightgcl_paper.batches(config, dense.log()), streams
+        return model, step_of(lightgcl_paper, config, model), lightgcl_paper.batches(config, dense.log()), streams
 
     def train(state, epochs, done=0):
         model, step, batches, streams = state
