@@ -15,13 +15,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, this file's own folder is what Python finds first
 
 from graphcl import pretrain
-from graphcl.data.sample import Triples
-from graphcl.graph import bipartite
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.planted import planted, planted_attributed
 from graphcl.recipes import RECIPES, configure
+from graphcl.recipes.parts import batches_of, inputs_of, step_of
 from graphcl.streams import Streams
-from graphcl.train import PlainStep, fit
+from graphcl.train import fit
 from tests.histories import histories, prefix_batch, user_batch
 
 FILE = Path(__file__).with_name("losses.json")
@@ -71,11 +70,9 @@ def steps(recipe: str, settings: dict) -> Losses:
     if module.KIND != "general":
         return node_steps(module, settings)
     config = module.Config(**{k: v for k, v in SMALL.items() if k in settings_of(recipe)} | settings)
-    own, data, streams = vars(module), log(), Streams(0)
+    data, streams = log(), Streams(0)
     model: nn.Module = module.build(config, data, rng=streams["init"])
-    inputs = own["inputs"](config, data) if "inputs" in own else bipartite(data)
-    step = own["step"](config, model) if "step" in own else PlainStep(model, config.learning_rate)
-    batches = own["batches"](config, data) if "batches" in own else Triples(data, config.batch_size, balance=config.balance)
+    inputs, step, batches = inputs_of(module, config, data), step_of(module, config, model), batches_of(module, config, data)
     losses: Losses = {}
     for epoch in fit(model, inputs, step=step, batches=batches, streams=streams, epochs=STEPS):
         assert epoch.steps == 1
@@ -109,7 +106,7 @@ def sequence_steps(module: ModuleType, settings: dict) -> Losses:
     data, streams = histories(), Streams(0)
     batch = user_batch() if config.rows == "user" else prefix_batch()
     model = module.build(config, data, rng=streams["init"])
-    step = vars(module)["step"](config, model) if "step" in vars(module) else PlainStep(model, config.learning_rate)
+    step = step_of(module, config, model)
     losses: Losses = {}
     for epoch in fit(model, data, step=step, batches=lambda rng: iter([batch]), streams=streams, epochs=STEPS):
         for term, value in epoch.terms.items():
