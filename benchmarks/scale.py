@@ -30,8 +30,8 @@ from graphcl.graph import Graph, bipartite
 from graphcl.interactions import Interactions
 from graphcl.rank import DotScorer, top_k
 from graphcl.recipes import lightgcn, xsimgcl
+from graphcl.recipes.parts import step_of
 from graphcl.streams import Streams
-from graphcl.train import PlainStep
 
 MILLIONS = (1, 3, 10, 30, 100)
 LINE_FROM = 10  # millions, where the line begins: below, tables fit into caches
@@ -54,7 +54,7 @@ def step_seconds(
     """Median seconds of a step, and the model."""
     config, streams = recipe.Config(**settings), Streams(0)
     model = recipe.build(config, data, rng=streams["init"]).train()
-    step = PlainStep(model, config.learning_rate)
+    step = step_of(recipe, config, model)
     turn = itertools.cycle(batches)
     taken = [timed(lambda: step(model, graph, next(turn), streams["views"])) for _ in range(REPEATS + 1)]
     model.zero_grad(set_to_none=True)

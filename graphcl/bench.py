@@ -169,7 +169,8 @@ def _over_seeds(name: str, config: Mapping[str, Any], root: Path, observe: Any, 
     for seed in config["seeds"]:
         if seed not in seeds:
             out = root / "runs" / name / f"seed{seed}"
-            had, begun = rundir.read_json(out / "result.json") if (out / "result.json").exists() else None, commit()
+            finished, begun = out / "result.json", commit()
+            had = rundir.read_json(finished) if finished.exists() else None
             done = runs.train(
                 config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
                 resume=(out / "config.json").exists(), observe=observe, on_start=check, **settings,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graphcl import rundir
+from graphcl.phase import Progress
 from graphcl.versions import versions
 
 
@@ -134,11 +135,12 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
     old = rundir.read_json(path / "config.json")
     if "epochs" in old.get("settings", {}):
         # How far a run goes may change while its patience lasts: no epoch depends on how many follow.
-        wanted, (trained, waited) = about["settings"].get("epochs"), _trained(path)
-        if wanted is not None and wanted < trained:
-            raise ValueError(f"{path} has trained {trained} epochs, more than epochs={wanted}")
-        if wanted is not None and wanted != old["settings"]["epochs"] and 0 < old["settings"].get("patience", 0) <= waited:
-            raise ValueError(f"{path} ended with epoch {trained}, its patience spent; epochs={wanted} changes nothing")
+        # The log may be a line ahead of the checkpoint, or end within one.
+        wanted, trained = about["settings"].get("epochs"), Progress.read(path / "checkpoint.safetensors")
+        if wanted is not None and wanted < trained.epoch:
+            raise ValueError(f"{path} has trained {trained.epoch} epochs, more than epochs={wanted}")
+        if wanted is not None and wanted != old["settings"]["epochs"] and trained.spent(old["settings"].get("patience", 0)):
+            raise ValueError(f"{path} ended with epoch {trained.epoch}, its patience spent; epochs={wanted} changes nothing")
         old["settings"]["epochs"] = wanted
     for key in ("format", "recipe", "dataset", "seed", "protocol", "fingerprint", "settings", "files"):
         if key == "files" and (key not in old or key not in about):
@@ -158,12 +160,3 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
                 raise ValueError(f"{path} {ended} other settings ({told}); resume it with the same, or choose another --out")
             raise ValueError(f"{path} has {key} {old.get(key)!r}, not {about[key]!r}; choose another --out")
     return path
-
-
-def _trained(path: Path) -> tuple[int, int]:
-    """The epoch that a run goes on from, and the evaluations since the best; its log may be a line ahead, or end within one."""
-    saved = path / "checkpoint.safetensors"
-    if not saved.exists():
-        return 0, 0
-    progress = rundir.read_about(saved)["progress"]
-    return progress["epoch"], progress["waited"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -43,8 +43,21 @@ class Progress:
     waited: int = 0  # evaluations since the best one
     lines: int = 0  # of metrics.jsonl
 
+    @classmethod
+    def read(cls, path: Path) -> Progress:
+        """Of a checkpoint, whose tensors stay on the disk; that before the first epoch where there is none."""
+        return cls.of(rundir.read_about(path)) if path.exists() else cls()
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> Progress:
+        kept = {key: value for key, value in about["progress"].items() if key != "finished"}  # which older ones have
+        return cls(**{**kept, "best_score": -math.inf if kept["best_score"] is None else kept["best_score"]})
+
+    def spent(self, patience: int) -> bool:
+        return 0 < patience <= self.waited
+
     def over(self, epochs: int, patience: int) -> bool:
-        return self.epoch >= epochs or 0 < patience <= self.waited
+        return self.epoch >= epochs or self.spent(patience)
 
 
 @dataclass
@@ -237,10 +250,7 @@ def restore(phase: Phase, path: Path) -> None:
     device = next(phase.model.parameters()).device
     phase.best = {k: v.to(device) for k, v in part("best").items()}
     phase.streams.load_state_dict(part("stream"))
-    progress = {key: value for key, value in about["progress"].items() if key != "finished"}  # which older ones have
-    phase.progress = Progress(
-        **{**progress, "best_score": -math.inf if progress["best_score"] is None else progress["best_score"]}
-    )
+    phase.progress = Progress.of(about)
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
