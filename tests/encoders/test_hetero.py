@@ -75,7 +75,7 @@ def test_semantic_attention(rng):
     scores = []
     for view in views:
         per_node = torch.tanh(view @ attention.linear.weight.T + attention.linear.bias)
-        scores.append(float(per_node.mean(0) @ attention.vector[0]))
+        scores.append((per_node.mean(0) @ attention.vector[0]).item())
     shares = np.exp(scores) / np.exp(scores).sum()
     expected = sum(float(s) * v for s, v in zip(shares, views, strict=True))
     torch.testing.assert_close(attention(views), expected)
