@@ -72,9 +72,10 @@ def sequence_floor(made: SequenceSplit, protocol: str, out: Path) -> list[Sequen
 
 
 def above(run: Run, floor: Sequence[AnyRun]) -> list[str]:
-    """Which of the floor are better than a run on validation, by the metric that chose its epoch."""
-    metrics, key = run.result["metrics"].get("valid", {}), run.config["settings"].get("select")
-    return [each.result["recipe"] for each in floor if key in metrics and each.result["metrics"]["valid"][key] > metrics[key]]
+    """Which of the floor are better than a run on validation, by the metric that chose its epoch, where the floor has that one."""
+    key = run.config["settings"].get("select")
+    score = run.result["metrics"].get("valid", {}).get(key, np.inf)
+    return [each.result["recipe"] for each in floor if each.result["metrics"].get("valid", {}).get(key, -np.inf) > score]
 
 
 def _recommender(name: str, made: Split, **options: Any) -> Run:

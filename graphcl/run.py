@@ -16,6 +16,7 @@ from scipy import sparse
 from graphcl import geometry, rundir
 from graphcl import phase as phases
 from graphcl.data import protocol as protocols
+from graphcl.data.columns import are_dates, role, seconds_of
 from graphcl.data.protocol import Plan
 from graphcl.data.split import Split
 from graphcl.interactions import Vocabulary, concat
@@ -187,17 +188,22 @@ def rows_of(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
 
 
 def _columns_of(table: pd.DataFrame, columns: Mapping[str, str]) -> tuple[pd.Series, list[Any]]:
-    """Users and items, by time where there is one: by the names of the log's columns, else by user, item and time, else the first two.
+    """Users and items: by the names of the log's columns, else by user and item, else the first two. In order of time where the table
+    has the log's column of it or one with a well-known name.
 
     Raises:
-        ValueError: only one column, or one of the names without the other.
+        ValueError: only one column, one of the names without the other, or a time that is missing or none.
     """
     if table.shape[1] < 2:
         raise ValueError("a history needs two columns, user and item")
-    for user, item, time in ([columns.get(f"{name}_col", name) for name in ("user", "item", "time")], ["user", "item", "time"]):
+    asked = columns.get("time_col")
+    time = asked if asked in table else next((name for name in table if asked != "" and role(str(name)) == "time"), None)
+    if time is not None:
+        seconds = seconds_of(table[time], "time", lambda row: f"row {row + 1} of the history", dates=are_dates(table[time]))
+        table = table.iloc[np.argsort(seconds, kind="stable")].reset_index(drop=True)
+    for user, item in ([columns.get(f"{name}_col", name) for name in ("user", "item")], ["user", "item"]):
         if user in table and item in table:
-            ordered = table.sort_values(time, kind="stable") if time in table else table
-            return ordered[user].reset_index(drop=True), ordered[item].tolist()
+            return table[user], table[item].tolist()
         if user in table or item in table:
             here, there = (user, item) if user in table else (item, user)
             raise ValueError(f"a history has a column {here!r}, but none {there!r}; its columns are {', '.join(map(str, table))}")

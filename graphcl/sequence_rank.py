@@ -53,13 +53,14 @@ def next_ranks(
     max_length: int | None = None,
     device: torch.device | str = "cpu",
     block: int | None = None,
+    unreachable: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each target's rank with seen items kept, and with them masked: int64 [n] and [n], from 1.
 
     A rank is 1 + the number of other items that score as much or more: **ties count against the target**, so a scorer that
     cannot tell items apart ranks last. Masked, what stands in the target's history (the whole one, also beyond ``max_length``) is
-    left out; a target that stands there itself cannot be reached and has rank I.
+    left out; a target that stands there itself cannot be reached and has rank ``unreachable`` (None: I).
 
     The scorer gets the last ``max_length`` items of each history (None: all) on ``device``, ``block`` histories at a time.
 
@@ -67,14 +68,12 @@ def next_ranks(
         ValueError: scores of another shape, or NaN.
     """
     num_items = held_out.log.num_items
-    if block is None:
-        longest = int(held_out.lengths.max()) if len(held_out.lengths) else 0  # whole histories are looked at, to be left out
-        block = max(1, (TILE_CPU if torch.device(device).type == "cpu" else TILE_DEVICE) // max(num_items, longest))
     order = held_out.lengths.argsort()
     keep, mask = torch.empty_like(order), torch.empty_like(order)
-    starts = range(0, len(order), block)
-    for start in starts if progress is None else progress(starts):
-        rows = order[start : start + block]
+    entries = TILE_CPU if torch.device(device).type == "cpu" else TILE_DEVICE
+    blocks = order.split(block) if block is not None else _blocks(order, held_out.lengths, num_items, entries)
+    for number in range(len(blocks)) if progress is None else progress(range(len(blocks))):
+        rows = blocks[number]
         histories, lengths = held_out.histories(rows, max_length)
         scores = scorer.score(histories.to(device), lengths.to(device))
         if scores.shape != (len(rows), num_items):
@@ -88,9 +87,21 @@ def next_ranks(
         owner, item = owner.to(device), item.to(device)
         left_out = torch.zeros_like(ranks).index_add_(0, owner, (scores[owner, item] >= own[owner, 0]).long())
         known = torch.zeros_like(ranks).index_add_(0, owner, (item == targets[owner]).long()) > 0
-        keep[rows], mask[rows] = ranks.cpu(), torch.where(known, num_items, ranks - left_out).cpu()
+        keep[rows], mask[rows] = ranks.cpu(), torch.where(known, num_items if unreachable is None else unreachable, ranks - left_out).cpu()
         del scores  # before the next block asks for the same memory
     return keep.numpy(), mask.numpy()
+
+
+def _blocks(order: Tensor, lengths: Tensor, num_items: int, entries: int) -> list[Tensor]:
+    """Rows by ascending length, as many at a time as leave both their scores and their whole histories within ``entries``."""
+    room = entries // lengths[order].clamp(min=num_items)  # how many such rows a block may hold
+    found, start = [], 0
+    while start < len(order):
+        most = room[start : start + max(1, int(room[start]))]
+        size = max(1, int((most >= torch.arange(1, len(most) + 1)).sum()))
+        found.append(order[start : start + size])
+        start += size
+    return found
 
 
 def _distinct(items: Tensor, lengths: Tensor, num_items: int) -> tuple[Tensor, Tensor]:  # [B, T], [B] -> [m], [m]
@@ -110,8 +121,11 @@ def evaluate_next(
     block: int | None = None,
     progress: Progress | None = None,
 ) -> NextReport:
-    """Metrics of `next_ranks`, whose tie rule and errors are these."""
-    kept, masked = next_ranks(scorer, held_out, max_length=max_length, device=device, block=block, progress=progress)
+    """Metrics of `next_ranks`, whose tie rule and errors are these. What cannot be reached is no hit, however few items there are."""
+    kept, masked = next_ranks(
+        scorer, held_out, max_length=max_length, device=device, block=block, progress=progress,
+        unreachable=max(held_out.log.num_items, max(ks) + 1),
+    )  # fmt: skip
     users, owner = np.unique(held_out.users.numpy(), return_inverse=True)
     counts = np.bincount(owner)
     per_user: dict[str, np.ndarray] = {}

@@ -23,7 +23,7 @@ from graphcl.data.registry import full_name
 from graphcl.data.sequences import SequenceSplit, Source, load_sequences
 from graphcl.metrics import RANKS, parse
 from graphcl.phase import Observer, Phase, Progress
-from graphcl.rank import DotScorer, at_most, top_k
+from graphcl.rank import TILE_CPU, DotScorer, at_most, top_k
 from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.recipes.parts import rows_of as batches_of
 from graphcl.recipes.parts import step_of
@@ -151,7 +151,10 @@ class _ByRows:
 
     @torch.no_grad()
     def score(self, users: Tensor) -> Tensor:  # [b] -> [b, I]
-        return self.scorer.score(*self.histories.histories(users, self.max_length))
+        lengths = self.histories.lengths[users]
+        longest = min(int(lengths.max()), self.max_length or TILE_CPU)
+        some = users.split(max(1, TILE_CPU // max(1, longest)))  # histories are filled to the longest of those scored together
+        return torch.cat([self.scorer.score(*self.histories.histories(each, self.max_length)) for each in some])
 
 
 def given_histories(owner: np.ndarray, items: np.ndarray, count: int, log: Sequences) -> Sequences:

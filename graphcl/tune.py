@@ -105,6 +105,8 @@ def _space(module: ModuleType, recipe: str, given: Mapping[str, spaces.Bounds], 
         raise ValueError(f"setting {both[0]!r} is both fixed and searched")
     if "select" in given:
         raise ValueError("'select' is what trials are scored by; give it as the metric")
+    if "seen" in given:
+        raise ValueError("'seen' says which ranking trials are scored on, so their scores would not compare; fix it")
     merged = {**spaces.stated(module), **spaces.checked(module, given)}
     # In one order, for draws follow it.
     found = {f.name: merged[f.name] for f in fields(module.Config) if f.name in merged and f.name not in fixed}

@@ -223,6 +223,15 @@ def test_a_history_is_filtered_by_rating_as_the_log_was(graphcl_, here):
     assert read(Path("r.csv"))["item"].tolist() == run.recommend(histories={"new": ["i02"]}, k=4)["item"].tolist()
 
 
+def test_a_history_is_filtered_as_a_registered_log_was(graphcl_, here, monkeypatch):
+    """ml-100k keeps ratings of 4 and 5, which nobody asked for."""
+    from graphcl.cli import _threshold
+
+    assert _threshold({"data": "ml-100k", "preset": None}) == _threshold({"data": "ml-100k", "preset": "general/ml-100k"}) == 4
+    assert _threshold({"data": "ml-100k", "preset": None, "options": {"min_rating": 2.0}}) == 2
+    assert _threshold({"data": "gone.csv", "preset": None}) is _threshold({"preset": None}) is None
+
+
 def test_ratios_and_cuts_of_a_split(graphcl_, here):
     assert graphcl_("train popular toy.csv --split random --ratios 0.5,0.5 --protocol refit")[0] == 2  # no validation part
     assert graphcl_("train popular toy.csv --split random --ratios 0.6,0.2,0.2 --out a")[0] == 0
@@ -321,6 +330,39 @@ def test_compare(graphcl_, run, here):
     assert told[-1].endswith("corrected over all 4.")
     _, out, _ = graphcl_("compare same many --all-pairs --test permutation")
     assert "permutation over users" in out
+
+
+def test_what_is_better_of_the_floor_is_told_with_a_command_that_runs(graphcl_, here, monkeypatch):
+    frame = pd.read_csv("toy.csv", dtype={"user": str})
+    frame.rename(columns={"user": "who", "item": "what of"}).to_csv("own.csv", index=False)
+    columns = "--user-col who --item-col 'what of' --split random --ratios .6,.2,.2"
+    line = f"train lightgcn own.csv {columns} --protocol refit {SMALL}"
+    code, out, err = graphcl_(f"{line} --set select=ndcg@5 --out other")  # which the floor does not have
+    assert code == 0, err
+    assert "are better" not in out
+    monkeypatch.setattr(bench, "above", lambda run, floor: [each.result["recipe"] for each in floor[1:3]])
+    code, out, err = graphcl_(f"{line} --out run")
+    assert code == 0, err
+    (told,) = [each for each in out.splitlines() if each.startswith("On validation ")]
+    better, command = told.split(" are better; settings of this log are searched for by: graphcl ")
+    assert better == "On validation itemknn and ease"
+    assert command == "tune lightgcn own.csv --protocol refit --user-col who --item-col 'what of' --split random --ratios 0.6,0.2,0.2"
+    code, _, err = graphcl_(f"{command} --trials 1 --epochs 1")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("options", ["--split random --ratios .6,.2,.2", "--split global_time --cuts 300,400"])
+def test_the_command_that_tune_prints_splits_as_it_did(graphcl_, here, options):
+    recipe = "sasrec" if "cuts" in options else "lightgcn"
+    times = sorted(graphcl.read_interactions("toy.csv").time)
+    options = options.replace("300,400", f"{times[40]},{times[80]}")
+    code, out, err = graphcl_(f"tune {recipe} toy.csv {options} --trials 1 --epochs 1 --set dim=4")
+    assert code == 0, err
+    command = out.splitlines()[-1].removeprefix("Train with them: graphcl ")
+    assert graphcl_(command + " --no-floor --out run")[0] == 0
+    made = json.loads(Path("run/config.json").read_text())["options"]
+    assert made.get("ratios") == ([0.6, 0.2, 0.2] if recipe == "lightgcn" else None)
+    assert made.get("cuts") == (None if recipe == "lightgcn" else [times[40], times[80]])
 
 
 def test_tune_prints_settings_and_the_command_that_trains_with_them(graphcl_, here):
@@ -497,7 +539,6 @@ def test_a_bad_log_is_one_line(graphcl_, here, name):
         ("compare RUN RUN --metric ndgc@20", "did you mean 'ndcg'?"),
         ("compare RUN RUN --test wilcoxn", "unknown test 'wilcoxn'; did you mean 'wilcoxon'?"),
         ("compare RUN RUN --plot forest.jpg", "a plot is written as .png, .svg, .pdf, not as 'forest.jpg'"),
-        ("tune itemknn toy.csv", "Missing option '--trials'"),
         ("tune itemknn toy.csv --trials 0", "trials must be 1 or more, got 0"),
         ("tune itemknn toy.csv --trials 2 --protocol as-published", "protocol 'as-published' has none"),
         ("tune itemknn toy.csv --trials 2 --space shrink", "--space takes KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=a,b,c"),

@@ -64,15 +64,15 @@ def test_ranks(block, max_length):
     assert (mask < keep).any()
 
 
-def test_a_long_history_shortens_the_blocks(monkeypatch):
-    """Whole histories are padded to the longest of a block."""
+def test_a_long_history_shortens_its_own_block_only(monkeypatch):
+    """Whole histories are padded to the longest of a block, and stand in order of length."""
     monkeypatch.setattr(sequence_rank, "TILE_CPU", 4 * ITEMS)
     users = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2 * ITEMS + 1]).astype(np.int32)
     items = (np.arange(len(users)) % ITEMS).astype(np.int32)
     log = Sequences.from_interactions(Interactions(users, items, Vocabulary(np.arange(9)), Vocabulary(np.arange(ITEMS))))
     held_out, scorer = NextItems(log, torch.arange(9), log.pointers[1:] - 1), Sums()
     assert next_ranks(scorer, held_out)[0].tolist() == by_loop(held_out, Sums())[0]
-    assert [len(items) for items, _ in scorer.calls] == [2, 2, 2, 2, 1]
+    assert [len(items) for items, _ in scorer.calls] == [4, 4, 1]
 
 
 def test_a_scorer_sees_rows_filled_with_the_number_of_items():
@@ -81,6 +81,18 @@ def test_a_scorer_sees_rows_filled_with_the_number_of_items():
     for items, lengths in scorer.calls:
         assert items.shape[1] == int(lengths.max()) <= 5
         assert (items == ITEMS).equal(torch.arange(items.shape[1]) >= lengths[:, None])
+
+
+def test_what_cannot_be_reached_is_no_hit_in_a_small_catalogue():
+    held_out = made()
+    report = evaluate_next(Sums(), held_out, ks=(ITEMS, 2 * ITEMS))
+    kept, masked = next_ranks(Sums(), held_out, unreachable=7 * ITEMS)
+    assert (kept <= ITEMS).all()
+    reached = masked < 7 * ITEMS
+    assert 0 < reached.mean() < 1
+    assert report.keep[f"hr@{ITEMS}"] == report.keep[f"hr@{2 * ITEMS}"] == 1
+    each = [reached[held_out.users.numpy() == user].mean() for user in range(60)]
+    assert report.mask[f"hr@{ITEMS}"] == report.mask[f"hr@{2 * ITEMS}"] == pytest.approx(np.mean(each), rel=1e-12)
 
 
 class Constant:

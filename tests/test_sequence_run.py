@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import graphcl
-from graphcl import bench, cli, runs
+from graphcl import bench, cli, runs, sequence_run
 from graphcl.compare import compare
 from graphcl.data.sequences import load_sequences
 from graphcl.sequence_run import SequenceRun
@@ -191,6 +191,30 @@ def test_anybody_is_recommended_from_a_given_history(run):
     assert by_frame[by_frame["user"] == 5]["item"].tolist() == run.recommend(histories={0: ["i03", "i05"]}, k=10)["item"].tolist()
 
 
+@pytest.mark.parametrize("times", [[30, 10, 20], ["30", "9", "20"], ["2024-03-01", "2024-01-01", "2024-02-01"]])
+@pytest.mark.parametrize("name", ["time", "timestamp"])
+def test_a_table_of_histories_is_in_order_of_time(run, name, times):
+    table = pd.DataFrame({"user": "v", "item": ["i03", "i01", "i02"], name: times})
+    found = run.recommend(histories=table, k=5)
+    assert found.equals(run.recommend(histories={"v": ["i01", "i02", "i03"]}, k=5))
+    table[name] = [times[0], None, times[2]]
+    with pytest.raises(ValueError, match="row 2 of the history: the time is missing"):
+        run.recommend(histories=table)
+
+
+def test_one_long_history_fills_no_others(tmp_path, monkeypatch):
+    run = trained(tmp_path / "a", "own_history")
+    monkeypatch.setattr(sequence_run, "TILE_CPU", 40)
+    shapes = []
+    score = run.scorer.score
+    monkeypatch.setattr(run.scorer, "score", lambda items, lengths: shapes.append(items.shape) or score(items, lengths))
+    given = {user: [ITEMS[(user + n) % 12] for n in range(30 if user == 3 else 2)] for user in range(6)}
+    found = run.recommend(histories=given, k=3, exclude_seen=False)
+    assert max(count * width for count, width in shapes) <= 40
+    one = pd.concat([run.recommend(histories={user: its}, k=3, exclude_seen=False) for user, its in given.items()])
+    assert found["item"].tolist() == one["item"].tolist()
+
+
 def test_only_the_last_items_of_a_history_are_scored_but_all_are_left_out(run):
     long = [ITEMS[n % 12] for n in range(9)]
     assert set(run.recommend(histories={0: long}, k=12)["item"]) == set(ITEMS) - set(long)
@@ -280,7 +304,7 @@ def test_a_benchmark_keeps_both(tmp_path):
         ({"select": "recall@10"}, "cannot select on 'recall@10'; sequences have hr, ndcg, mrr"),
         ({"select": "ndcg"}, "is not a metric"),
         ({"max_length": 0}, "max_length must be 1 or more, got 0"),
-        ({"batch_size": 0}, "targets_per_batch must be 1 or more, got 0"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"evaluate_every": 0}, "'evaluate_every' must be 1 or more"),
         ({"seen": "hide"}, "setting 'seen' must be one of keep, mask, got 'hide'"),
         ({"widht": 3}, "unknown setting 'widht'"),

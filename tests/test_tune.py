@@ -337,6 +337,11 @@ def test_what_cannot_be_tuned_leaves_nothing_behind(made, tmp_path, recipe, more
     assert not (tmp_path / "study").exists()
 
 
+def test_what_is_scored_cannot_be_searched():
+    with pytest.raises(ValueError, match="'seen' says which ranking trials are scored on"):
+        tune.tune("sasrec", toy_frame(), trials=1, space={"seen": ["keep", "mask"]})
+
+
 def test_a_split_without_validation(made, tmp_path):
     with pytest.raises(ValueError, match="chooses the epoch on validation, and there is no such part"):
         tune.tune("itemknn", replace(made, valid=None), trials=1, out=tmp_path / "study")

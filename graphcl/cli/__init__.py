@@ -27,6 +27,7 @@ from graphcl.cli.options import (
     assignments,
     reads_log,
     torch_device,
+    words,
 )
 from graphcl.cli.recipes import recipes
 from graphcl.cli.tune import tune
@@ -178,11 +179,13 @@ def train(
         print(json.dumps(result))
         return
     show.table(rows)
+    same = [data, *([] if protocol == "valid" else ["--protocol", protocol]), *words(options)]
     if isinstance(run, Run) and (above := bench.above(run, rows[1:])):
-        print(f"On validation {' and '.join(above)} are better: graphcl tune {recipe} {data} looks for settings of this log.")
+        search = shlex.join(["graphcl", "tune", recipe, *same])
+        print(f"On validation {' and '.join(above)} are better; settings of this log are searched for by: {search}")
     skipped = [] if not isinstance(run, Run) or not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:
-        print(f"Not measured at this size: {', '.join(skipped)} (graphcl train {skipped[0]} {data}).")
+        print(f"Not measured at this size: {', '.join(skipped)} ({shlex.join(['graphcl', 'train', skipped[0], *same])}).")
     print(f"Run: {run.path}")
 
 
@@ -258,7 +261,7 @@ def recommend(
     _writer(out)
     loaded = _recommender(run)
     held = loaded.config
-    histories = _history(history, held.get("columns", {}), held.get("options", {}), given) if history else None
+    histories = _history(history, held.get("columns", {}), _threshold(held), given) if history else None
     with show.bars() as (_, progress):
         frame = loaded.recommend(
             _lines(users) if users else None, histories=histories, k=k, exclude_seen=not include_seen, progress=progress,
@@ -283,7 +286,20 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).decode().splitlines() if line.strip()]
 
 
-def _history(path: Path, trained: dict[str, str], options: dict[str, Any], given: dict[str, str]) -> Any:
+def _threshold(held: dict[str, Any]) -> float | None:
+    """Of the ratings that a run was trained on: as asked for, else as the registered data set has it."""
+    from graphcl.data import registry
+
+    if "min_rating" in held.get("options", {}):
+        return held["options"]["min_rating"]  # type: ignore[no-any-return]
+    try:
+        config = registry.configured(held["data"], (held["preset"] or "").partition("/")[0] or None) if "data" in held else None
+    except (ValueError, FileNotFoundError):  # the file that was trained on is gone
+        config = None
+    return config.split.get("min_rating") if config else None
+
+
+def _history(path: Path, trained: dict[str, str], min_rating: float | None, given: dict[str, str]) -> Any:
     """By the columns that are given, and those of the log that the run was trained on as far as the table has them; where ratings were
     left out of that log, they are of a history that has some."""
     import pandas as pd
@@ -302,8 +318,8 @@ def _history(path: Path, trained: dict[str, str], options: dict[str, Any], given
         except MissingColumn:
             if not remembered:
                 raise
-    if options.get("min_rating") is not None and log.rating is not None:
-        log = filter_rating(log, options["min_rating"])
+    if min_rating is not None and log.rating is not None:
+        log = filter_rating(log, min_rating)
     log = log.take(in_order(log))
     return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +68,15 @@ def reads_log(*, split: bool = True, graphs: bool = False) -> Callable[[Callable
         return command
 
     return expanded
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """The command line of what a verb was given by ``reads_log``."""
+    found = []
+    for key, value in options.items():
+        told = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        found += [f"--{'split' if key == 'rule' else key.replace('_', '-')}", told]
+    return found
 
 
 def _numbers(key: str, text: str) -> tuple[float | str, ...]:

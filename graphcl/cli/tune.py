@@ -18,6 +18,7 @@ from graphcl.cli.options import (
     assignments,
     reads_log,
     torch_device,
+    words,
 )
 
 
@@ -25,7 +26,7 @@ from graphcl.cli.options import (
 def tune(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the dotted path of a module that is one.")],
     data: DataArg,
-    trials: Annotated[int, typer.Option(help="Of the study in all, those of earlier calls included.")],
+    trials: Annotated[int, typer.Option(help="Of the study in all, those of earlier calls included.")] = 30,
     space: Annotated[
         list[str] | None,
         typer.Option("--space", metavar="KEY=LOW:HIGH[:log]|KEY=a,b,c", help="Bounds of a setting, over the recipe's own."),
@@ -68,8 +69,7 @@ def tune(
         print("graphcl: interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
     command = ["graphcl", "train", recipe, data, "--config", str(tuned.path / "best.json"), "--protocol", protocol]
-    for key, value in {**options, "seed": seed}.items():
-        command += [f"--{'split' if key == 'rule' else key.replace('_', '-')}", str(value)]
+    command += words({**options, "seed": seed})
     if as_json:
         print(json.dumps({**tuned.best, "path": str(tuned.path), "command": shlex.join(command)}))
         return

@@ -17,16 +17,16 @@ from graphcl.sequence import SequenceBatch, Sequences, padded
 POOL = 16
 
 
-def user_rows(train: Sequences, max_length: int, targets_per_batch: int, pool: int = POOL) -> Batches:
+def user_rows(train: Sequences, max_length: int, batch_size: int, length_pool: int = POOL) -> Batches:
     """Epochs with a row for each user, where at every position the next item is a target: every item but a user's first is one.
 
-    Batches hold about ``targets_per_batch`` targets, all about as many. A history with more than ``max_length`` targets is cut from
+    Batches hold about ``batch_size`` targets, all about as many. A history with more than ``max_length`` targets is cut from
     its end into rows of so many (the oldest may be shorter): no target is lost, but those early in a row see only what stands in it.
 
     Raises:
         ValueError: a size below 1, or no user with two items.
     """
-    _check(train, max_length=max_length, targets_per_batch=targets_per_batch, pool=pool)
+    _check(train, max_length=max_length, batch_size=batch_size, length_pool=length_pool)
     wanted = (train.lengths - 1).clamp(min=0)
     rows = (wanted + max_length - 1) // max_length
     users = torch.arange(train.num_users).repeat_interleave(rows)
@@ -35,7 +35,7 @@ def user_rows(train: Sequences, max_length: int, targets_per_batch: int, pool: i
     stops = train.pointers[users + 1] - 1 - later
 
     def epoch(rng: torch.Generator) -> Iterator[SequenceBatch]:
-        for some in _batches(lengths, lengths, targets_per_batch, pool, rng):
+        for some in _batches(lengths, lengths, batch_size, length_pool, rng):
             size, stop = lengths[some], stops[some]
             items = padded(train.items, stop, size, train.num_items)
             inside = torch.arange(items.shape[1]) < size[:, None]
@@ -45,7 +45,7 @@ def user_rows(train: Sequences, max_length: int, targets_per_batch: int, pool: i
     return epoch
 
 
-def prefix_rows(train: Sequences, max_length: int, batch_size: int, pool: int = POOL) -> Batches:
+def prefix_rows(train: Sequences, max_length: int, batch_size: int, length_pool: int = POOL) -> Batches:
     """Epochs with a row for every item but a user's first: it is the one target, after the ``max_length`` items before it.
 
     Batches hold about ``batch_size`` rows, all about as many.
@@ -53,14 +53,14 @@ def prefix_rows(train: Sequences, max_length: int, batch_size: int, pool: int = 
     Raises:
         ValueError: a size below 1, or no user with two items.
     """
-    _check(train, max_length=max_length, batch_size=batch_size, pool=pool)
+    _check(train, max_length=max_length, batch_size=batch_size, length_pool=length_pool)
     owners = train.users
     before = torch.arange(len(owners)) - train.pointers[owners]
     stops = before.nonzero()[:, 0]
     lengths = before[stops].clamp(max=max_length)
 
     def epoch(rng: torch.Generator) -> Iterator[SequenceBatch]:
-        for some in _batches(lengths, torch.ones_like(lengths), batch_size, pool, rng):
+        for some in _batches(lengths, torch.ones_like(lengths), batch_size, length_pool, rng):
             size, stop = lengths[some], stops[some]
             items = padded(train.items, stop, size, train.num_items)
             places = torch.arange(len(some)) * items.shape[1] + size - 1

@@ -4,20 +4,23 @@ Paper: Cui et al., "Semantic Retrieval Augmented Contrastive Learning for Sequen
 Checked against: ziqiangcui/SRA-CL@301353d.
 
 Meaning is any float matrix, a row an item: ``item_embeddings`` names a ``.npy`` file [I, f] in the order of the data set's external
-item ids (whole numbers ascending, else texts ascending). ``sequence_embeddings`` may name another [U, f], in the order of external
-user ids; without it a history means the mean of its items.
+item ids (whole numbers ascending, texts of whole numbers too, else texts ascending). ``sequence_embeddings`` may name another [U, f],
+in the order of external user ids; without it a history means the mean of its items. That file must be made of training parts: what it
+knows of held-out items is trained on.
 
 Two controls need no file. ``semantics="random"`` draws both matrices, so that neighbours are anybody's histories: what is left is
 ten more histories a row. ``semantics="overlap"`` draws the items' only: means of random vectors are near where histories share items,
 which is no meaning, but is not nothing either.
 
-Departs: the pool is training parts only, one a user (``views.Retrieved``); an item is never replaced by padding; positions count from
+Departs: the pool is training parts only, one a user (``views.Retrieved``); with ``sequence_embeddings`` every row of a user has that
+one vector, which knows the row's target too (released: a vector for each prefix); an item is never replaced by padding; positions count from
 the oldest item, with padding on the right (released: on the left); rows of a batch, negatives of each other, are of about one length
 (``length_pool=1``: drawn alike, as released); see ``sasrec`` for the loss.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -137,6 +140,15 @@ def read(path: str, ids: Vocabulary, what: str) -> Tensor:  # [n, f] float32
     broken = np.flatnonzero(~np.isfinite(table).all(1))
     if len(broken):
         raise ValueError(f"{name}: row {broken[0]} of {path} (counted from 0) holds a number that is not finite")
+    nothing = int((~table.any(1)).sum())
+    if nothing:
+        warnings.warn(f"{name}: {nothing} rows of {path} are zero: nothing is near them, so their neighbours are arbitrary", stacklevel=2)
     rank = np.empty(len(ids), dtype=np.int64)
-    rank[np.argsort(ids.ids, kind="stable")] = np.arange(len(ids))  # where a vocabulary's row stands among ascending ids
+    rank[np.argsort(_ascending(ids.ids), kind="stable")] = np.arange(len(ids))  # where a vocabulary's row stands among ascending ids
     return torch.from_numpy(table[rank])
+
+
+def _ascending(ids: np.ndarray) -> np.ndarray:
+    """What ids are sorted by: themselves, or the numbers that they are where every one is the text of a whole number."""
+    texts = ids.dtype == object and all(isinstance(each, str) and each.isdecimal() and str(int(each)) == each for each in ids)
+    return np.array([int(each) for each in ids]) if texts else ids

@@ -118,5 +118,5 @@ def test_what_is_refused():
         user_rows(histories([1, 0, 1]), 5, 5)
     with pytest.raises(ValueError, match="max_length must be 1 or more, got 0"):
         prefix_rows(TRAIN, 0, 5)
-    with pytest.raises(ValueError, match="targets_per_batch must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be 1 or more, got 0"):
         user_rows(TRAIN, 5, 0)

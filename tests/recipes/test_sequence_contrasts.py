@@ -100,6 +100,19 @@ def test_rows_of_the_file_follow_external_ids(tmp_path):
     assert read(path, texts, "item")[:, 0].tolist() == [4, 6, 2, 0]
 
 
+def test_texts_of_whole_numbers_ascend_as_numbers(tmp_path):
+    """A Parquet log keeps "2" and "10" as texts; what item attributes are made into stands by number."""
+    ids = Vocabulary(np.array(["10", "9", "2"], dtype=object))
+    assert read(saved(tmp_path, np.array([[2.0], [9], [10]])), ids, "item")[:, 0].tolist() == [10, 9, 2]
+    ids = Vocabulary(np.array(["10", "9", "02"], dtype=object))
+    assert read(saved(tmp_path, np.array([[2.0], [10], [9]])), ids, "item")[:, 0].tolist() == [10, 9, 2]
+
+
+def test_rows_of_zeros_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="2 rows of .* are zero"):
+        read(saved(tmp_path, np.array([[0.0, 0], [1, 0], [0, 0]])), named([1, 2, 3]).item_ids, "item")
+
+
 def test_given_matrices_reach_the_views(tmp_path):
     data = named([30, 4, 20, 100])
     items = np.array([[0, 1], [1, 0.1], [1, 0.2], [0.1, 1]])  # of 4, 20, 30, 100
