@@ -122,8 +122,7 @@ class Table:
     rows: Tensor  # [m, d]
 
     def at(self, ids: Tensor) -> Tensor:
-        if ids.device.type == "cpu" and len(ids) and int(ids.min()) < 0:  # elsewhere it would wait for the device
-            raise IndexError(f"keys are numbered from 0, got {int(ids.min())}, which is an unknown id")
+        check_known(ids)
         return self.rows[ids]
 
     def all(self) -> Tensor:
@@ -133,15 +132,33 @@ class Table:
         return len(self.rows)
 
 
+def check_known(ids: Tensor) -> None:
+    """Raises IndexError, on the CPU alone (elsewhere it would wait for the device), for the row of an id that is not known."""
+    if ids.device.type == "cpu" and len(ids) and int(ids.min()) < 0:
+        raise IndexError(f"keys are numbered from 0, got {int(ids.min())}, which is an unknown id")
+
+
 @dataclass(frozen=True)
 class Pair:
-    """Two sides, row by row, and which keys are positives of which queries."""
+    """Two sides, row by row, and which keys are positives of which queries.
+
+    Raises:
+        ValueError: positives or weights that are not one for each query, or a sparse matrix of another shape.
+    """
 
     query: Tensor  # [n, d]
     key: Keys  # m rows
     positives: Tensor  # [n] rows of key, or a sparse CSR [n, m] with weights
     kind: str = "node"
     weights: Tensor | None = None  # [n] any dtype, how often each query counts in the mean or sum; None: once
+
+    def __post_init__(self) -> None:
+        count = len(self.query)
+        wanted = (count, len(self.key)) if self.positives.layout == torch.sparse_csr else (count,)
+        if self.positives.shape != wanted:
+            raise ValueError(f"positives must be of shape {wanted}, got {tuple(self.positives.shape)}")
+        if self.weights is not None and self.weights.shape != (count,):
+            raise ValueError(f"weights must be of shape {(count,)}, got {tuple(self.weights.shape)}")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def of_nodes(
     labels: Tensor,  # [N] int64, -1 = unlabelled
 ) -> dict[str, float]:
     """``uniformity`` (on such a sample), ``effective_rank``, and ``tolerance`` over labelled nodes, if any two share a class."""
-    found = {"uniformity": _even(nodes), "effective_rank": effective_rank(nodes), "tolerance": tolerance(nodes, labels)}
+    found = {"effective_rank": effective_rank(nodes), "tolerance": tolerance(nodes, labels)}
+    found |= {"uniformity": _even(nodes)} if len(nodes) > 1 else {}
     return {key: value for key, value in found.items() if value == value}
 
 

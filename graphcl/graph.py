@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numba
 import numpy as np
@@ -18,6 +18,8 @@ from graphcl.ops import Operator, Sparse
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+Features: TypeAlias = sparse.csr_matrix | Tensor  # [n, f] float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +121,8 @@ class Graph:
         dtype: torch.dtype = torch.float32,  # of the operators' scales
     ) -> Graph:
         """From undirected pairs in any order; repeats and reversed repeats merge, self-loops are left out."""
+        _check_nodes(first, second, num_nodes)
         low, high = np.minimum(first, second), np.maximum(first, second)
-        if len(low) and (low.min() < 0 or high.max() >= num_nodes):
-            raise ValueError(f"node numbers must lie in 0..{num_nodes - 1}, got {low.min()}..{high.max()}")
         edges = low != high
         ends = (low[edges], high[edges])
         upper = sparse.csr_matrix((np.ones(len(ends[0]), dtype=np.bool_), ends), shape=(num_nodes, num_nodes))
@@ -163,6 +164,7 @@ class Graph:
             raise ValueError(f"{lost} would be lost: graphcl.Graph holds a pattern; delete it or use ops.Sparse")
         first, second = data.edge_index.cpu().numpy()
         num_nodes = int(data.num_nodes)
+        _check_nodes(first, second, num_nodes)
         degree = np.bincount(first, minlength=num_nodes) + np.bincount(second, minlength=num_nodes)
         order = np.argsort(-degree, kind="stable")
         place = np.empty(num_nodes, dtype=np.int64)
@@ -182,6 +184,37 @@ class Graph:
             if x is not None:
                 x = torch.empty_like(x).index_copy_(0, self.order, x)
         return Data(x=x, edge_index=edges, num_nodes=self.num_nodes)
+
+
+def _check_nodes(first: np.ndarray, second: np.ndarray, num_nodes: int) -> None:
+    if len(first):
+        low, high = min(first.min(), second.min()), max(first.max(), second.max())
+        if low < 0 or high >= num_nodes:
+            raise ValueError(f"node numbers must lie in 0..{num_nodes - 1}, got {low}..{high}")
+
+
+def as_features(x: Any, whose: str) -> Features:
+    """An array, a tensor (sparse ones too) or a SciPy matrix of any format as float32.
+
+    Raises:
+        ValueError: something else, or a number that is not finite.
+    """
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        rows = x.detach().cpu().to_sparse_csr()
+        x = sparse.csr_matrix((rows.values().numpy(), rows.col_indices().numpy(), rows.crow_indices().numpy()), tuple(x.shape))
+    if isinstance(x, Tensor):
+        kept: Features = x.detach().float().contiguous()
+    elif sparse.issparse(x):
+        kept = sparse.csr_matrix(x).astype(np.float32, copy=False)
+    else:
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"features of {whose} must be a table of numbers, got {array.dtype} of shape {array.shape}")
+        kept = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    values = kept if isinstance(kept, Tensor) else torch.from_numpy(kept.data)
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"features of {whose} must be finite numbers; {int((~values.isfinite()).sum())} are not")
+    return kept
 
 
 def normalise(adj: Sparse, left: float = 0.5, right: float = 0.5) -> Sparse:

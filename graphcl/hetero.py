@@ -12,14 +12,13 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphcl.graph import edge_values
+from graphcl.graph import Features, as_features, edge_values
 from graphcl.ops import Operator, Product, Sparse, draw_key
 from graphcl.ops.commuting import last_sorted, num_entries, strongest
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-Features: TypeAlias = sparse.csr_matrix | Tensor  # [n, f]
 Tie = Literal["random", "released"]
 MetaPath: TypeAlias = str | Sequence[str]  # "APCPA", "author-paper-author", ["author", "paper", "author"]
 
@@ -75,11 +74,10 @@ class HeteroGraph:
         for name, table in self.x.items():
             if name not in self.counts:
                 raise ValueError(f"features of {name!r}, which is no type; types: {', '.join(self.counts)}")
-            if table.ndim != 2 or table.shape[0] != self.counts[name]:
-                raise ValueError(
-                    f"features of {name} are of shape {tuple(table.shape)}, but there are {self.counts[name]} {name}"
-                )
-            features[name] = _finite(table, name)
+            kept = as_features(table, name)
+            if kept.ndim != 2 or kept.shape[0] != self.counts[name]:
+                raise ValueError(f"features of {name} are of shape {tuple(kept.shape)}, but there are {self.counts[name]} {name}")
+            features[name] = kept
         object.__setattr__(self, "x", features)
 
     @classmethod
@@ -297,16 +295,6 @@ class HeteroGraph:
             if a != b:
                 data[b, "rev_to", a].edge_index = ends.flip(0)
         return data
-
-
-def _finite(table: Features, name: str) -> Features:
-    """The features as float32."""
-    kept = table.float() if isinstance(table, Tensor) else table.astype(np.float32, copy=False)
-    values = kept if isinstance(kept, Tensor) else torch.from_numpy(kept.data)
-    if not bool(values.isfinite().all()):
-        told = int((~values.isfinite()).sum())
-        raise ValueError(f"features of {name} must be finite numbers; {told} are not")
-    return kept
 
 
 def _pattern(ends: np.ndarray, a: str, b: str, counts: Mapping[str, int]) -> sparse.csr_matrix:  # [2, E] -> [n_a, n_b]

@@ -346,7 +346,10 @@ def test_what_is_better_of_the_floor_is_told_with_a_command_that_runs(graphcl_, 
     (told,) = [each for each in out.splitlines() if each.startswith("On validation ")]
     better, command = told.split(" are better; settings of this log are searched for by: graphcl ")
     assert better == "On validation itemknn and ease"
-    assert command == "tune lightgcn own.csv --protocol refit --user-col who --item-col 'what of' --split random --ratios 0.6,0.2,0.2"
+    assert (
+        command
+        == "tune lightgcn own.csv --protocol refit --user-col who --item-col 'what of' --split random --ratios 0.6,0.2,0.2"
+    )
     code, _, err = graphcl_(f"{command} --trials 1 --epochs 1")
     assert code == 0, err
 

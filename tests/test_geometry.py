@@ -82,6 +82,7 @@ def test_of_nodes():
     assert found.keys() == {"uniformity", "effective_rank", "tolerance"}
     assert found["uniformity"] == pytest.approx(slow_uniformity(x))
     assert geometry.of_nodes(x, torch.arange(6)).keys() == {"uniformity", "effective_rank"}
+    assert geometry.of_nodes(x[:1], torch.tensor([0])) == {"effective_rank": pytest.approx(1)}
 
 
 def test_a_large_table_is_sampled_evenly_and_the_same_again(monkeypatch):

@@ -232,6 +232,9 @@ def test_pyg_data_that_would_lose_something_is_refused():
 
     with pytest.raises(ValueError, match="no edge_index"):
         Graph.from_pyg(Data(num_nodes=3))
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match=r"node numbers must lie in 0\.\.2, got"):
+            Graph.from_pyg(Data(edge_index=torch.tensor([[0, wrong], [1, 2]]), num_nodes=3))
     edges = torch.tensor([[0, 1], [1, 2]])
     with pytest.raises(ValueError, match="edge_weight"):
         Graph.from_pyg(Data(edge_index=edges, edge_weight=torch.ones(2), num_nodes=3))

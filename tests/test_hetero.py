@@ -278,11 +278,28 @@ ENDS = np.array([[0, 1], [0, 2]])
         ({"a": 2, "b": 3}, {("a", "b"): ENDS}, "a", {"c": torch.ones(2, 1)}, "features of 'c', which is no type"),
         ({"a": 2, "b": 3}, {("a", "b"): ENDS}, "a", {"a": torch.ones(3, 1)}, r"shape \(3, 1\), but there are 2 a"),
         ({"a": 2, "b": 3}, {("a", "b"): ENDS}, "a", {"a": torch.ones(2)}, r"features of a are of shape \(2,\)"),
+        ({"a": 2, "b": 3}, {("a", "b"): ENDS}, "a", {"a": [["x"], ["y"]]}, "features of a must be a table of numbers"),
+        ({"a": 2, "b": 3}, {("a", "b"): ENDS}, "a", {"a": sparse.coo_matrix([[0, np.nan], [1, 1]])}, "1 are not"),
     ],
 )
 def test_wrong_graphs(counts, edges, target, x, said):
     with pytest.raises(ValueError, match=said):
         HeteroGraph.from_edges(counts, edges, target, x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CS:UserWarning")
+def test_features_of_any_kind():
+    dense = np.array([[0.0, 2], [1, 0]])
+    tensor = torch.from_numpy(dense)
+    for x in (
+        dense, dense.tolist(), dense.astype(int), tensor.requires_grad_(), tensor.to_sparse(), tensor.to_sparse_csr(), tensor.to_sparse_csc(),
+        sparse.coo_matrix(dense), sparse.csc_array(dense), sparse.csr_array(dense), sparse.csr_matrix(dense),
+    ):  # fmt: skip
+        kept = HeteroGraph.from_edges({"a": 2, "b": 3}, {("a", "b"): ENDS}, "a", {"a": x}).x["a"]
+        assert isinstance(kept, torch.Tensor if not hasattr(kept, "indptr") else sparse.csr_matrix)
+        values = kept if isinstance(kept, torch.Tensor) else torch.from_numpy(kept.toarray())
+        assert (values.dtype, values.requires_grad) == (torch.float32, False)
+        assert values.tolist() == dense.tolist()
 
 
 def test_a_relation_of_another_shape_and_the_callers_matrix():

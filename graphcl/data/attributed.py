@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from graphcl.data.arrays import read_archive
 from graphcl.data.nodes import UNKNOWN, LabelSplit, check_splits, numbered
 from graphcl.data.planetoid import name_in, read_planetoid
 from graphcl.data.source import write_atomically
-from graphcl.graph import Graph, edge_values
+from graphcl.graph import Features, Graph, as_features, edge_values
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-Features: TypeAlias = sparse.csr_matrix | Tensor
 PARTS = ("train", "val", "test")
 
 _ARRAYS = {
@@ -61,9 +60,7 @@ class AttributedData:
         if self.x.ndim != 2 or self.x.shape[0] != count or self.x.dtype not in (torch.float32, np.float32):
             told = f"{self.x.dtype} of shape {tuple(self.x.shape)}"
             raise ValueError(f"{self.name}: features must be a float32 table of {count} rows, one a node, got {told}")
-        values = self.x if isinstance(self.x, Tensor) else torch.from_numpy(self.x.data)
-        if not bool(values.isfinite().all()):
-            raise ValueError(f"{self.name}: a feature is not finite; {int((~values.isfinite()).sum())} are not")
+        object.__setattr__(self, "x", as_features(self.x, self.name))
         if self.labels.shape != (count,) or self.labels.dtype != torch.int64:
             told = f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
             raise ValueError(f"{self.name}: labels must be int64 of shape ({count},), one a node, got {told}")
@@ -96,11 +93,10 @@ class AttributedData:
             raise ValueError(f"{name}: {lost} would be lost, for the graph is a pattern; delete it")
         first, second = data.edge_index.cpu().numpy()
         count = int(data.x.shape[0])
-        x = data.x.detach().cpu().float()
         y = torch.full((count,), UNKNOWN) if getattr(data, "y", None) is None else data.y.detach().cpu()
         labels, classes = numbered((y[:, 0] if y.shape[1:] == (1,) else y).numpy(), f"{name}: y")
         return cls(
-            name, Graph.from_pairs(first, second, count), x.contiguous() if x.layout == torch.strided else _csr(x), labels,
+            name, Graph.from_pairs(first, second, count), as_features(data.x.cpu(), name), labels,
             _masks(data, name, count, labels), num_clusters, classes,
         )  # fmt: skip
 
@@ -115,12 +111,6 @@ class AttributedData:
                 mask[split[PARTS.index(part)], column] = True
             made[f"{part}_mask"] = mask[:, 0] if len(self.splits) == 1 else mask
         return made
-
-
-def _csr(x: Tensor) -> sparse.csr_matrix:
-    x = x.to_sparse_csr()
-    parts = (x.values().numpy(), x.col_indices().numpy(), x.crow_indices().numpy())
-    return sparse.csr_matrix(parts, shape=tuple(x.shape))
 
 
 def _masks(data: Data, name: str, count: int, labels: Tensor) -> dict[int, LabelSplit]:

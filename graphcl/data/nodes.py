@@ -81,7 +81,10 @@ class NodeData:
         if isinstance(metapaths, str) or not metapaths:
             raise ValueError(f"{name}: a list of meta-paths is needed, such as ['PAP'], got {metapaths!r}")
         found, classes = _unknown(graph.num_targets) if labels is None else numbered(np.asarray(labels), f"{name}: labels")
-        made = {rate: LabelSplit(*(_rows(part) for part in split)) for rate, split in (splits or {}).items()}
+        made = {
+            rate: LabelSplit(*(_rows(part, graph.num_targets, f"{name}: split {rate}") for part in split))
+            for rate, split in (splits or {}).items()
+        }
         return cls(name, graph, tuple(metapaths), found, made, classes)
 
     def reordered(self, order: np.ndarray) -> NodeData:
@@ -98,9 +101,13 @@ class NodeData:
         )
 
 
-def _rows(part: Any) -> Tensor:  # [n] int64
-    """Of a mask [N] of bools, or of numbers in any list."""
+def _rows(part: Any, count: int, name: str) -> Tensor:  # [n] int64
+    """Of a mask [N] of bools, or of whole numbers in any list."""
     part = torch.as_tensor(part)
+    if part.ndim != 1 or (part.is_floating_point() and len(part)) or (part.dtype == torch.bool and len(part) != count):
+        raise ValueError(
+            f"{name}: a part is node numbers, or a mask of {count} nodes, got {part.dtype} of shape {tuple(part.shape)}"
+        )
     return part.nonzero()[:, 0] if part.dtype == torch.bool else part.long()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphcl.contracts import Pair, Part
+from graphcl.contracts import Pair, Part, check_known
 from graphcl.objectives.approximate import Gap, measured, watched
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
 from graphcl.objectives.partition import Partition
@@ -40,6 +40,7 @@ class ClusterMeans(Part):
 
     def forward(self, pair: Pair, assignments: Tensor) -> Tensor:
         check_single(pair, "ClusterMeans")
+        check_known(pair.positives)
         keys = pair.key.all()
         if assignments.ndim != 2 or len(assignments) != len(keys):
             raise ValueError(f"assignments are the cluster ids [{len(keys)}, k] of the keys, got {tuple(assignments.shape)}")

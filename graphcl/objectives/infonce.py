@@ -58,6 +58,11 @@ class InfoNCE:
     def __call__(self, pair: Pair, *, key_weights: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
         cosine = self.similarity == "cosine"
         query = unit_rows(pair.query) if cosine else pair.query
+        for name, given, wanted in (
+            ("key_weights", key_weights, (len(pair.key),)), ("exclude", exclude, (len(query), len(pair.key))),
+        ):  # fmt: skip
+            if given is not None and given.shape != wanted:
+                raise ValueError(f"{name} must be of shape {wanted}, got {tuple(given.shape)}")
         if not self.positive_in_denominator:
             exclude = _union(exclude, pair.positives, len(pair.key))
         lse = self.negatives(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphcl.cluster import Clusters
-from graphcl.contracts import Pair
+from graphcl.contracts import Pair, check_known
 from graphcl.objectives.log_sum_exp import log_sum_exp
 from graphcl.objectives.rows import check_single, check_temperature, row_shares
 from graphcl.ops import gather_rows, segment_sum, unit_rows
@@ -53,6 +53,7 @@ class ProtoNCE:
 
     def __call__(self, pair: Pair, clusterings: Sequence[Clusters]) -> Tensor:
         check_single(pair, "ProtoNCE")
+        check_known(pair.positives)
         if not clusterings:
             raise ValueError("ProtoNCE needs at least one clustering of the keys, got none")
         query, points = pair.query, pair.key.all().detach()

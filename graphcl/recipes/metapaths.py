@@ -154,11 +154,13 @@ def widths(graph: HeteroGraph, x: Mapping[str, Rows]) -> dict[str, int]:
 
 def incidence_svd(graph: HeteroGraph, name: str, dim: int) -> Tensor:  # [n, dim a related type]
     """What a type is beside: for each type that it is related to ``u s`` of its incidences over the fourth roots of both degrees, in
-    rows of unit length. There are fewer columns where there are fewer nodes; a related type of one node tells nothing."""
+    rows of unit length. There are fewer columns where there are fewer nodes; a related type of one node, or without edges, tells nothing."""
     parts = [torch.ones(graph.counts[name], 1)]
     for other in graph.counts:
         if min(graph.counts[name], graph.counts[other]) > 1 and {(name, other), (other, name)} & graph.relations.keys():
             pattern = graph.relation(name, other).astype(np.float32)
+            if not pattern.nnz:
+                continue
             rows, columns = (
                 sparse.diags(np.maximum(pattern.getnnz(axis=side), 1).astype(np.float32) ** -0.25) for side in (1, 0)
             )

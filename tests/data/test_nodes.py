@@ -341,6 +341,8 @@ def test_a_graph_of_ones_own():
         (["PAP"], {"labels": [0.5, 1]}, "graph: labels: label 0.5 is not a whole number"),
         (["PAP"], {"labels": [[0], [1]]}, r"graph: labels: one whole number a node is expected, got int64 of shape \(2, 1\)"),
         (["PAP"], {"splits": {1: tuple(torch.tensor([[0], [1], []][i]).long() for i in range(3))}}, "train_1 names node 0, which has no label"),
+        (["PAP"], {"splits": {1: ([True], [1], [])}}, r"graph: split 1: a part is node numbers, or a mask of 2 nodes, got torch.bool of shape \(1,\)"),
+        (["PAP"], {"splits": {1: ([0.9], [1], [])}}, "got torch.float32 of shape"),
     ],
 )  # fmt: skip
 def test_what_a_graph_of_ones_own_refuses(metapaths, more, said):

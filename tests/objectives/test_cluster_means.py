@@ -73,3 +73,8 @@ def test_nothing_is_parted():
 def test_bad_input(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+def test_an_unknown_positive():
+    with pytest.raises(IndexError, match="-1, which is an unknown id"):
+        ClusterMeans(T)(Pair(table(2, 4, 0), Table(table(10, 4, 1)), torch.tensor([3, -1])), IDS)

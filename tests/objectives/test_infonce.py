@@ -224,3 +224,24 @@ def test_a_diverged_table_is_not_hidden(negatives, broken):
 def test_refuses(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         InfoNCE(**{"temperature": 0.2, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("positives", "weights", "told"),
+    [
+        (torch.tensor([2]), None, r"positives must be of shape \(6,\), got \(1,\)"),
+        (torch.arange(8), None, r"positives must be of shape \(6,\), got \(8,\)"),
+        (csr(torch.ones(6, 9)), None, r"positives must be of shape \(6, 8\), got \(6, 9\)"),
+        (torch.arange(6), torch.ones(1), r"weights must be of shape \(6,\), got \(1,\)"),
+    ],
+)
+def test_a_pair_of_the_wrong_shape(positives, weights, told):
+    """Kernels read what a column says, and one positive would be everybody's."""
+    with pytest.raises(ValueError, match=told):
+        Pair(table(6, 4, 0), Table(table(8, 4, 1)), positives, weights=weights)
+
+
+@pytest.mark.parametrize("given", [{"key_weights": torch.ones(1)}, {"exclude": csr(torch.ones(6, 9))}])
+def test_arguments_of_the_wrong_shape(given):
+    with pytest.raises(ValueError, match=rf"{next(iter(given))} must be of shape .* got "):
+        InfoNCE(0.2)(Pair(table(6, 4, 0), Table(table(8, 4, 1)), torch.arange(6)), **given)

@@ -181,3 +181,5 @@ def test_calls_are_checked():
         objective(pair, [Clusters(found.centroids[:, :2], found.nearest, 0.0)])
     with pytest.raises(ValueError, match="one positive a query"):
         objective(Pair(query, Table(points), csr(torch.eye(5, 8))), [found])
+    with pytest.raises(IndexError, match="-1, which is an unknown id"):
+        objective(Pair(query, Table(points), torch.tensor([0, 1, -1, 2, 3])), [found])

@@ -116,6 +116,16 @@ def test_what_stands_for_features_is_an_svd_of_each_relation():
 def test_a_type_beside_one_node_only():
     graph = HeteroGraph.from_edges({"P": 4, "C": 1}, {("P", "C"): np.array([[0, 1, 3], [0, 0, 0]])}, "P")
     assert torch.equal(incidence_svd(graph, "P", 4), torch.ones(4, 1))
+
+
+def test_a_type_beside_another_without_edges():
+    edges = {("P", "C"): np.array([[0, 1, 3], [0, 0, 1]]), ("P", "S"): np.empty((2, 0), dtype=np.int64)}
+    both = HeteroGraph.from_edges({"P": 4, "C": 2, "S": 3}, edges, "P")
+    without = HeteroGraph.from_edges({"P": 4, "C": 2}, {("P", "C"): edges["P", "C"]}, "P")
+    assert torch.equal(incidence_svd(both, "P", 4), incidence_svd(without, "P", 4))
+
+
+def test_what_can_stand_in():
     with pytest.raises(ValueError, match="stand_in must be table or svd, got 'eye'"):
         started(meow, stand_in="eye")
 
