@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphcl.contracts import Keys
 from graphcl.objectives.log_sum_exp import log_sum_exp
-from graphcl.objectives.rows import places_of, same_ids
+from graphcl.objectives.rows import places_of
 from graphcl.ops import segment_numbers, unit_rows
 
 
@@ -37,21 +37,36 @@ class InBatch:
         weights: Tensor | None = None,
         kind: str = "node",
     ) -> Tensor:
-        csr = positives.layout == torch.sparse_csr
-        columns = positives.col_indices().unique() if csr else positives
+        if positives.layout == torch.sparse_csr:
+            columns, place, shared = positives.col_indices().unique(), positives, False
+        else:
+            columns, place, counts = positives.unique(return_inverse=True, return_counts=True)
+            shared = len(columns) < len(positives)
+            columns = columns if shared else positives
         keys = key.at(columns)
         keys = unit_rows(keys) if normalise else keys
-        left_out = []
-        if not csr and len(columns.unique()) < len(columns):
-            rows, places = same_ids(columns)
-            left_out.append((rows[rows != places], places[rows != places]))
-        if exclude is not None:
-            left_out.append(places_of(segment_numbers(exclude.crow_indices()), exclude.col_indices(), columns))
-        return log_sum_exp(
-            query, keys, temperature, tile_entries=self.tile_entries, weights=weights,
-            bias=None if key_weights is None else key_weights[columns].log(),
-            banned=(torch.cat([r for r, _ in left_out]), torch.cat([p for _, p in left_out])) if left_out else None,
+        bias = None if key_weights is None else key_weights[columns].log().to(query.dtype)
+        banned = None if exclude is None else (segment_numbers(exclude.crow_indices()), exclude.col_indices())
+        left_out = None if banned is None else places_of(*banned, columns)
+        if not shared:
+            return log_sum_exp(
+                query, keys, temperature, tile_entries=self.tile_entries, weights=weights, bias=bias, banned=left_out
+            )
+        # Every key once, others' as often as they come, and a row's own beside them: no pairs of rows with the same key are listed.
+        rows = torch.arange(len(query), device=query.device)
+        own = (rows, place) if left_out is None else (torch.cat([rows, left_out[0]]), torch.cat([place, left_out[1]]))
+        others = log_sum_exp(
+            query, keys, temperature, tile_entries=self.tile_entries,
+            bias=counts.to(query.dtype).log() + (0 if bias is None else bias),
+            banned=own,
         )  # fmt: skip
+        similar = (query * keys[place]).sum(1) / temperature + (0 if bias is None else bias[place])
+        both = torch.logaddexp(others, similar)
+        if banned is None:
+            return both
+        dropped = torch.zeros(len(query), dtype=torch.bool, device=query.device)
+        dropped[banned[0][banned[1] == positives[banned[0]]]] = True
+        return torch.where(dropped, others, both)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,38 @@ def test_a_key_twice_is_no_negative_of_itself():
     agree(InfoNCE(0.2), Pair(query, Table(key), positives), torch.stack(terms).mean(), query, key)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_shared_keys_with_exclusions_and_key_weights(own):
+    query, key = table(9, 4, 30), table(3, 4, 31)
+    positives, weights = torch.tensor([2, 0, 2, 2, 1, 0, 0, 2, 2]), torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+    excluded = torch.zeros(9, 3)
+    excluded[0, 0] = excluded[4, 2] = excluded[7, 0] = excluded[7, 1] = 1
+    if own:
+        excluded[1, 0] = excluded[6] = 1
+    terms = []
+    for i, mine in enumerate(positives.tolist()):
+        logit = [torch.cosine_similarity(query[i], each, dim=0) / 0.2 for each in key]
+        row = [mine] + [j for j in positives.tolist() if j != mine]
+        left = [logit[j] + weights[j].log() for j in row if not excluded[i, j]]
+        if left:
+            terms.append(torch.logsumexp(torch.stack(left), 0) - logit[mine])
+    assert len(terms) == 9 - own
+    pair = Pair(query, Table(key), positives)
+    loss = InfoNCE(0.2)(pair, key_weights=weights, exclude=csr(excluded))
+    expected = torch.stack(terms).mean()
+    assert_close(loss, expected)
+    for got, wanted in zip(*(torch.autograd.grad(each, (query, key)) for each in (loss, expected)), strict=True):
+        assert_close(got, wanted)
+
+
+def test_one_key_of_everybody_is_nobodys_negative():
+    query, key = table(5, 4, 32), table(3, 4, 33)
+    loss = InfoNCE(0.2)(Pair(query, Table(key), torch.full((5,), 1)))
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    for grad in torch.autograd.grad(loss, (query, key)):
+        assert_close(grad, torch.zeros_like(grad))
+
+
 def test_zero_rows_are_finite_and_pull_nowhere():
     """A node without edges has a zero row after one layer. Dividing by max(length, 1e-12) enlarged its gradient 1e12 times."""
     query, key = table(5, 4, 20), table(7, 4, 21)
@@ -245,3 +277,11 @@ def test_a_pair_of_the_wrong_shape(positives, weights, told):
 def test_arguments_of_the_wrong_shape(given):
     with pytest.raises(ValueError, match=rf"{next(iter(given))} must be of shape .* got "):
         InfoNCE(0.2)(Pair(table(6, 4, 0), Table(table(8, 4, 1)), torch.arange(6)), **given)
+
+
+@pytest.mark.parametrize("several", ["each", "any"])
+def test_a_positive_of_negative_weight(several):
+    weights = torch.ones(6, 8)
+    weights[2, 3] = -0.5
+    with pytest.raises(ValueError, match="weights of positives must be 0 or more, got -0.5"):
+        InfoNCE(0.2, several=several)(Pair(table(6, 4, 0), Table(table(8, 4, 1)), csr(weights)))
