@@ -283,5 +283,5 @@ def test_arguments_of_the_wrong_shape(given):
 def test_a_positive_of_negative_weight(several):
     weights = torch.ones(6, 8)
     weights[2, 3] = -0.5
-    with pytest.raises(ValueError, match="weights of positives must be 0 or more, got -0.5"):
+    with pytest.raises(ValueError, match=r"weights of positives must be 0 or more, got -0\.5"):
         InfoNCE(0.2, several=several)(Pair(table(6, 4, 0), Table(table(8, 4, 1)), csr(weights)))
