@@ -68,6 +68,7 @@ def next_ranks(
         ValueError: scores of another shape, or NaN.
     """
     num_items = held_out.log.num_items
+    unreachable = num_items if unreachable is None else unreachable
     order = held_out.lengths.argsort()
     keep, mask = torch.empty_like(order), torch.empty_like(order)
     entries = TILE_CPU if torch.device(device).type == "cpu" else TILE_DEVICE
@@ -87,10 +88,7 @@ def next_ranks(
         owner, item = owner.to(device), item.to(device)
         left_out = torch.zeros_like(ranks).index_add_(0, owner, (scores[owner, item] >= own[owner, 0]).long())
         known = torch.zeros_like(ranks).index_add_(0, owner, (item == targets[owner]).long()) > 0
-        keep[rows], mask[rows] = (
-            ranks.cpu(),
-            torch.where(known, num_items if unreachable is None else unreachable, ranks - left_out).cpu(),
-        )
+        keep[rows], mask[rows] = ranks.cpu(), torch.where(known, unreachable, ranks - left_out).cpu()
         del scores  # before the next block asks for the same memory
     return keep.numpy(), mask.numpy()
 

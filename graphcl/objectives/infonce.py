@@ -92,10 +92,8 @@ class InfoNCE:
         keys = unit_rows(keys) if cosine else keys
         similar = self._clamped(pair_scores(query, keys, pointers, place) / self.temperature)
         weight = pair.positives.values().to(similar.dtype)
-        if (
-            weight.device.type == "cpu" and len(weight) and float(weight.detach().min()) < 0
-        ):  # elsewhere it would wait for the device
-            raise ValueError(f"weights of positives must be 0 or more, got {float(weight.detach().min()):g}")
+        if weight.device.type == "cpu" and bool((weight < 0).any()):  # elsewhere it would wait for the device
+            raise ValueError(f"weights of positives must be 0 or more, got {weight.min().item():g}")
         total = segment_sum(weight, pointers)
         known = total > 0
         if self.several == "each":

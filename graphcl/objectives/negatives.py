@@ -38,7 +38,7 @@ class InBatch:
         kind: str = "node",
     ) -> Tensor:
         if positives.layout == torch.sparse_csr:
-            columns, place, shared = positives.col_indices().unique(), positives, False
+            columns, shared = positives.col_indices().unique(), False
         else:
             columns, place, counts = positives.unique(return_inverse=True, return_counts=True)
             shared = len(columns) < len(positives)

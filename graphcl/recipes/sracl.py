@@ -145,10 +145,8 @@ def read(path: str, ids: Vocabulary, what: str) -> Tensor:  # [n, f] float32
         warnings.warn(
             f"{name}: {nothing} rows of {path} are zero: nothing is near them, so their neighbours are arbitrary", stacklevel=2
         )
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[np.argsort(_ascending(ids.ids), kind="stable")] = np.arange(
-        len(ids)
-    )  # where a vocabulary's row stands among ascending ids
+    rank = np.empty(len(ids), dtype=np.int64)  # where a vocabulary's row stands among ascending ids
+    rank[np.argsort(_ascending(ids.ids), kind="stable")] = np.arange(len(ids))
     return torch.from_numpy(table[rank])
 
 
