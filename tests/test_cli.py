@@ -339,7 +339,7 @@ def test_what_is_better_of_the_floor_is_told_with_a_command_that_runs(graphcl_, 
     line = f"train lightgcn own.csv {columns} --protocol refit {SMALL}"
     code, out, err = graphcl_(f"{line} --set select=ndcg@5 --out other")  # which the floor does not have
     assert code == 0, err
-    assert "are better" not in out
+    assert "better; settings" not in out
     monkeypatch.setattr(bench, "above", lambda run, floor: [each.result["recipe"] for each in floor[1:3]])
     code, out, err = graphcl_(f"{line} --out run")
     assert code == 0, err
