@@ -223,7 +223,7 @@ def test_a_history_is_filtered_by_rating_as_the_log_was(graphcl_, here):
     assert read(Path("r.csv"))["item"].tolist() == run.recommend(histories={"new": ["i02"]}, k=4)["item"].tolist()
 
 
-def test_a_history_is_filtered_as_a_registered_log_was(graphcl_, here, monkeypatch):
+def test_a_history_is_filtered_as_a_registered_log_was():
     """ml-100k keeps ratings of 4 and 5, which nobody asked for."""
     from graphcl.cli import _threshold
 

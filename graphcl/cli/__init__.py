@@ -181,10 +181,9 @@ def train(
     show.table(rows)
     same = [data, *([] if protocol == "valid" else ["--protocol", protocol]), *words(options)]
     if isinstance(run, Run) and (above := bench.above(run, rows[1:])):
+        told = f"{' and '.join(above)} {'is' if len(above) == 1 else 'are'} better"
         search = shlex.join(["graphcl", "tune", recipe, *same])
-        print(
-            f"On validation {' and '.join(above)} {'is' if len(above) == 1 else 'are'} better; settings of this log are searched for by: {search}"
-        )
+        print(f"On validation {told}; settings of this log are searched for by: {search}")
     skipped = [] if not isinstance(run, Run) or not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:
         print(f"Not measured at this size: {', '.join(skipped)} ({shlex.join(['graphcl', 'train', skipped[0], *same])}).")

@@ -96,7 +96,7 @@ class AttributedData:
         y = torch.full((count,), UNKNOWN) if getattr(data, "y", None) is None else data.y.detach().cpu()
         labels, classes = numbered((y[:, 0] if y.shape[1:] == (1,) else y).numpy(), f"{name}: y")
         return cls(
-            name, Graph.from_pairs(first, second, count), as_features(data.x.cpu(), name), labels,
+            name, Graph.from_pairs(first, second, count), data.x.cpu().float(), labels,
             _masks(data, name, count, labels), num_clusters, classes,
         )  # fmt: skip
 

@@ -4,7 +4,8 @@ Paper: Wang et al., "Self-supervised Heterogeneous Graph Neural Network with Co-
 Checked against: liun-online/HeCo@20e8ca2.
 
 Positives of a node are the ``num_positives`` nodes that most meta-paths join it to (equation 10 of the paper), ties at random, and the
-node itself. Types beside the target have embedding tables, as released, also where there are features of theirs. ``released=True`` takes the positives that the release ships with a data set instead (``pos.npz``), where there are some.
+node itself. ``released=True`` takes the positives that the release ships with a data set instead (``pos.npz``), where there are some.
+Types beside the target have embedding tables, as released, also where there are features of theirs.
 
 Departs: a node is always its own positive, which on the release's ACM 923 nodes are not; the weights of the lowest loss are those after
 that step; biases begin at 0, where the release leaves those of ``nn.Linear``.

@@ -154,7 +154,8 @@ def widths(graph: HeteroGraph, x: Mapping[str, Rows]) -> dict[str, int]:
 
 def incidence_svd(graph: HeteroGraph, name: str, dim: int) -> Tensor:  # [n, dim a related type]
     """What a type is beside: for each type that it is related to ``u s`` of its incidences over the fourth roots of both degrees, in
-    rows of unit length. There are fewer columns where there are fewer nodes; a related type of one node, or without edges, tells nothing."""
+    rows of unit length. There are fewer columns where there are fewer nodes; a related type of one node, or without edges, tells
+    nothing."""
     parts = [torch.ones(graph.counts[name], 1)]
     for other in graph.counts:
         if min(graph.counts[name], graph.counts[other]) > 1 and {(name, other), (other, name)} & graph.relations.keys():

@@ -13,9 +13,9 @@ ten more histories a row. ``semantics="overlap"`` draws the items' only: means o
 which is no meaning, but is not nothing either.
 
 Departs: the pool is training parts only, one a user (``views.Retrieved``); with ``sequence_embeddings`` every row of a user has that
-one vector, which knows the row's target too (released: a vector for each prefix); an item is never replaced by padding; positions count from
-the oldest item, with padding on the right (released: on the left); rows of a batch, negatives of each other, are of about one length
-(``length_pool=1``: drawn alike, as released); see ``sasrec`` for the loss.
+one vector, which knows the row's target too (released: a vector for each prefix); an item is never replaced by padding; positions
+count from the oldest item, with padding on the right (released: on the left); rows of a batch, negatives of each other, are of about
+one length (``length_pool=1``: drawn alike, as released); see ``sasrec`` for the loss.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphcl.data.encode import whole_numbers
 from graphcl.interactions import Vocabulary
 from graphcl.perturb.sequences import substitute_each
 from graphcl.recipes.sequence_model import SPACE as SHARED
@@ -146,11 +147,6 @@ def read(path: str, ids: Vocabulary, what: str) -> Tensor:  # [n, f] float32
             f"{name}: {nothing} rows of {path} are zero: nothing is near them, so their neighbours are arbitrary", stacklevel=2
         )
     rank = np.empty(len(ids), dtype=np.int64)  # where a vocabulary's row stands among ascending ids
-    rank[np.argsort(_ascending(ids.ids), kind="stable")] = np.arange(len(ids))
+    numbers = whole_numbers(ids.ids) if ids.ids.dtype == object else None
+    rank[np.argsort(ids.ids if numbers is None else numbers, kind="stable")] = np.arange(len(ids))
     return torch.from_numpy(table[rank])
-
-
-def _ascending(ids: np.ndarray) -> np.ndarray:
-    """What ids are sorted by: themselves, or the numbers that they are where every one is the text of a whole number."""
-    texts = ids.dtype == object and all(isinstance(each, str) and each.isdecimal() and str(int(each)) == each for each in ids)
-    return np.array([int(each) for each in ids]) if texts else ids
