@@ -60,6 +60,7 @@ def tolerance(
 
     Source: Wang and Liu, CVPR 2021.
     """
+    labels = labels.to(x.device)
     known = labels >= 0
     rows = unit_rows(x[known].double())
     classes, own, sizes = labels[known].unique(return_inverse=True, return_counts=True)

@@ -64,9 +64,11 @@ class HeteroGraph:
                 raise ValueError(
                     f"relation {a}-{b} is of shape {matrix.shape}, but there are {self.counts[a]} {a} and {self.counts[b]} {b}"
                 )
-            pattern = sparse.csr_matrix(matrix, copy=True)
+            # Entries are told from 0 before repeated ones are merged, for their sum may be 0, or run over.
+            pattern = sparse.coo_matrix(matrix)
+            some = pattern.data != 0
+            pattern = sparse.csr_matrix((some[some], (pattern.row[some], pattern.col[some])), shape=pattern.shape)
             pattern.sum_duplicates()
-            pattern.eliminate_zeros()
             pattern.data = np.ones(pattern.nnz, dtype=np.int32)
             patterns[a, b] = pattern
         object.__setattr__(self, "relations", patterns)

@@ -75,7 +75,8 @@ def ranking_metrics(
 
     Places beyond the rankable items (-1) count as misses.
 
-    **Raises** ValueError when rows do not agree, a user has no held-out item, a cut-off exceeds K, or a name is unknown.
+    **Raises** ValueError when rows do not agree, a list holds an item beyond I, a user has no held-out item, a cut-off exceeds K, or a
+    name is unknown.
     """
     for name in names:
         check_name(name)
@@ -112,7 +113,9 @@ def sliced_metrics(
     members = np.asarray(members, dtype=bool)
     if members.shape != (truth.shape[1],):
         raise ValueError(f"members must say yes or no for each of {truth.shape[1]} items, got shape {members.shape}")
-    some = _pattern(truth).multiply(members[None, :]).tocsr()
+    relevant = _pattern(truth)
+    ones = np.ones(relevant.nnz, dtype=np.int8)  # a stored zero counts as well
+    some = sparse.csr_matrix((ones, relevant.indices, relevant.indptr), shape=relevant.shape).multiply(members[None, :]).tocsr()
     some.eliminate_zeros()
     hits, sizes = hit_matrix(top, some)
     out = _from_hits(hits, np.maximum(sizes, 1), ks, names)
@@ -124,11 +127,13 @@ def sliced_metrics(
 def hit_matrix(top: np.ndarray, truth: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Which places hold a held-out item, bool [n, K], and how many held-out items each user has, int64 [n].
 
-    **Raises** ValueError when the rows do not agree.
+    **Raises** ValueError when the rows do not agree, or a list holds an item that truth has no column for.
     """
     top = np.asarray(top)
     if top.ndim != 2 or top.shape[0] != truth.shape[0]:
         raise ValueError(f"top has shape {top.shape} and truth {truth.shape}: both need one row per evaluated user")
+    if top.size and top.max() >= truth.shape[1]:
+        raise ValueError(f"top holds item row {top.max()}, but truth has {truth.shape[1]} items")
     truth = _pattern(truth)
     sizes = np.diff(truth.indptr).astype(np.int64)
     if truth.nnz == 0:

@@ -16,6 +16,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl import metrics as definitions
+from graphcl.ops import row_numbers
 from graphcl.ops.selection import Selection
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def top_k(
     ``block`` is how many users are scored at a time: by default what fits the cache, or far more for a scorer whose ``device``
     is not the CPU. ``progress`` wraps the list of blocks, as ``tqdm`` does.
 
-    **Raises** ValueError for a NaN score, k < 1, or ``seen`` of another shape.
+    **Raises** ValueError for a NaN score, k or block < 1, users that are no row numbers, or ``seen`` of another shape.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -181,8 +182,10 @@ def _ranked(
     """Block after block: which places of ``users``, their items [b, k] and scores [b, k]."""
     folded = sparse.issparse(users)
     num = users.shape[0] if folded else len(users)
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
     if not folded:
-        users = torch.as_tensor(users, dtype=torch.int64)
+        users = row_numbers(users)
     left_out = _merged(seen, scorer.num_items)
     owners = np.arange(num) if folded else users.cpu().numpy()  # rows of left_out
     if num and owners.min() < 0:

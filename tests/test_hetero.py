@@ -257,6 +257,10 @@ def test_relations_go_both_ways_and_repeated_edges_merge():
     made = graph()
     np.testing.assert_array_equal(made.relation("author", "paper").toarray(), AP)
     np.testing.assert_array_equal(made.relation("paper", "author").toarray(), AP.T)
+    for values in (np.ones(256, dtype=np.int8), np.array([1.0, -1.0])):  # their sum is 0
+        ends = np.zeros(len(values), dtype=int)
+        often = sparse.coo_matrix((values, (ends, ends)), shape=(2, 2))
+        assert HeteroGraph({"a": 2, "b": 2}, {("a", "b"): often}, "a").relation("a", "b").toarray().tolist() == [[1, 0], [0, 0]]
     with pytest.raises(ValueError, match="no relation between author and term; relations: "):
         made.relation("author", "term")
     assert made.num_targets == 9

@@ -103,6 +103,16 @@ def test_slices_count_only_their_items():
     assert np.isnan(metrics.mean_metrics(metrics.sliced_metrics(top, truth, members & ~members, "tail", (5,)))["recall@5/tail"])
 
 
+def test_a_stored_zero_is_relevant_in_slices_too():
+    truth = sparse.csr_matrix((np.array([0.0, 5.0]), np.array([0, 1]), np.array([0, 2])), shape=(1, 3))
+    top = np.array([[0, 2]])
+    whole, sliced = (
+        metrics.ranking_metrics(top, truth, (2,)),
+        metrics.sliced_metrics(top, truth, np.ones(3, dtype=bool), "head", (2,)),
+    )
+    assert whole["recall@2"] == sliced["recall@2/head"] == [0.5]
+
+
 def test_head_is_the_smallest_set_that_covers_the_share():
     assert metrics.head_items(np.array([1, 5, 0, 3, 1]), 0.8).tolist() == [False, True, False, True, False]
     assert metrics.head_items(np.array([2, 2, 2, 2]), 0.5).tolist() == [True, True, False, False]  # ties: lower rows
@@ -162,6 +172,8 @@ def test_refusals():
         metrics.ranking_metrics(top, empty.tocsr(), (5,))
     with pytest.raises(ValueError, match="60 items"):
         metrics.sliced_metrics(top, truth, np.ones(4, dtype=bool), "head", (5,))
+    with pytest.raises(ValueError, match="top holds item row 60, but truth has 60 items"):
+        metrics.ranking_metrics(np.where(top == top[0, 0], 60, top), truth, (5,))
     with pytest.raises(ValueError, match="share"):
         metrics.head_items(np.ones(3), 1.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -78,6 +79,7 @@ class blend:
     """``weight * E0 + (1 - weight) * mean(E1..EL)`` (LightGCN++)."""
 
     weight: float
+    first: ClassVar[int] = 1  # of the layers that there must be
 
     def __call__(self, layers: Layers) -> Tensor:
-        return self.weight * layers[0] + (1 - self.weight) * mean(1)(layers)
+        return self.weight * layers[0] + (1 - self.weight) * mean(self.first)(layers)

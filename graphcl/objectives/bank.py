@@ -22,7 +22,8 @@ class Bank(Approximate):
     exponential, not of the sum.
 
     Raises:
-        ValueError: a size below 1, at the call rows of another width.
+        ValueError: a size below 1, at the call rows of another width, or a second pair of one kind in a step (each layer or view needs a
+            bank of its own).
 
     Source: MoCo, He et al., CVPR 2020; with the batch's own keys as XBM, Wang et al., CVPR 2020.
     """
@@ -63,6 +64,11 @@ class Bank(Approximate):
         self.offset = math.log(len(call.key) / max(1, len(columns)))
         out = None if call.banned is None else places_of(*call.banned, columns)
         if self.training:
+            before = self._pending.get(call.kind)
+            if before is not None and not (torch.equal(before[0], fresh) and torch.equal(before[1], keys)):
+                raise ValueError(
+                    f"keys of kind {call.kind!r} came twice in a step: a bank holds those of one view; give each its own"
+                )
             self._pending[call.kind] = fresh, keys.detach()
         return log_sum_exp(
             call.query, torch.cat([keys, rows[kept].to(keys)]), call.temperature, tile_entries=self.tile_entries, bias=call.bias(columns),

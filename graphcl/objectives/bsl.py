@@ -9,8 +9,8 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import check_temperature, listed_keys, row_weights, weighted_mean
-from graphcl.ops import pair_scores, segment_log_sum_exp, segment_sum, unit_rows
+from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, row_weights, weighted_mean
+from graphcl.ops import csr_of, pair_scores, segment_log_sum_exp, segment_sum, unit_rows
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BSL:
     count; ``pair.weights`` count an anchor that often.
 
     Raises:
-        ValueError: a setting outside its range.
+        ValueError: a setting outside its range; a negative weight of a positive, at the call.
 
     Source: Wu et al., ICDE 2024; junkangwu/BSL@89e0267, utils/losses.py. Its (t1, power), with 800 sampled negatives on yelp2018:
     0.11 and 1.10; amazon 0.14 and 1.32; gowalla 0.08 and 1.22.
@@ -63,6 +63,7 @@ class BSL:
         if own is not pair.positives:
             return (query * unit_rows(pair.key.at(pair.positives))).sum(1) / self.temperature
         pointers, weight = own.crow_indices(), own.values().to(query.dtype)
+        check_positive_weights(weight)
         keys, place = listed_keys(pair, own.col_indices(), self.reads_all)
         similar = pair_scores(query, unit_rows(keys), pointers, place) / self.temperature
         total = segment_sum(weight, pointers)
@@ -76,4 +77,4 @@ def _own(pair: Pair) -> Tensor:
     n = len(pair.positives)
     pointers = torch.arange(n + 1, device=pair.positives.device)
     ones = torch.ones(n, device=pair.positives.device)
-    return torch.sparse_csr_tensor(pointers, pair.positives, ones, size=(n, len(pair.key)), check_invariants=False)
+    return csr_of(pointers, pair.positives, ones, (n, len(pair.key)))

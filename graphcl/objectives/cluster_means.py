@@ -7,7 +7,8 @@ from torch import Tensor
 
 from graphcl.contracts import Pair, Part, check_known
 from graphcl.objectives.approximate import Gap, measured, watched
-from graphcl.objectives.cluster_sums import cluster_log_sum_exp, joined
+from graphcl.objectives.cluster_sums import cluster_log_sum_exp
+from graphcl.objectives.log_sum_exp import joined
 from graphcl.objectives.partition import Partition
 from graphcl.objectives.rows import check_single, check_temperature, row_weights, weighted_mean
 from graphcl.ops import Disagreement
@@ -47,10 +48,9 @@ class ClusterMeans(Part):
         anchors = torch.arange(len(pair.query), device=keys.device)
         parts = []
         for ids in assignments.T:
-            partition = Partition(ids.contiguous(), int(ids.max()) + 1)
-            parts.append(
-                cluster_log_sum_exp(pair.query, keys, partition, self.temperature, dropped=(anchors, ids[pair.positives]))
-            )
+            partition = Partition.numbered(ids)
+            own = partition.ids[pair.positives]
+            parts.append(cluster_log_sum_exp(pair.query, keys, partition, self.temperature, dropped=(anchors, own)))
         lse = joined(parts)
         if self.training and pair.kind not in self.gaps and len(pair.query):
             self.gaps[pair.kind] = self._gap(pair, keys.detach(), assignments, lse.detach())

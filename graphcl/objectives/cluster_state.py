@@ -11,7 +11,7 @@ from torch import Tensor
 from graphcl.cluster import kmeans, nearest_centroids
 from graphcl.contracts import Keys, Part
 from graphcl.objectives.partition import Partition
-from graphcl.ops import unit_rows
+from graphcl.ops import csr_of, unit_rows
 
 _ROWS_A_CLUSTER = 256  # that k-means looks at; of more, a sample
 _ROWS = 2**14  # of many keys, that are read at a time
@@ -26,7 +26,7 @@ class ClusterState(Part):
     with the keys of the moment. All of it is buffers, so it is in every checkpoint.
 
     Raises:
-        ValueError: a number outside its range, clusters given for another number of keys.
+        ValueError: a number outside its range, clusters given for another number of keys or for a kind without any.
     """
 
     def __init__(
@@ -42,6 +42,9 @@ class ClusterState(Part):
             raise ValueError(f"every must be 1 or more epochs, got {every}")
         if num_clusters is not None and num_clusters < 1:
             raise ValueError(f"num_clusters must be 1 or more, got {num_clusters}")
+        for kind in given or ():
+            if kind not in sizes:
+                raise ValueError(f"clusters were given for kind {kind!r}, but there are keys of {', '.join(sizes)}")
         self.every, self.kinds = every, tuple(sizes)
         self.counts: dict[str, int] = {}
         self._partitions: dict[str, Partition] = {}
@@ -90,12 +93,19 @@ class ClusterState(Part):
         if kind not in self._partitions:
             if soft:
                 columns, values = self.get_buffer(f"{kind}_col"), self.get_buffer(f"{kind}_shares")
-                size = len(key), self._soft[kind]
-                shares = torch.sparse_csr_tensor(clusters, columns, values, size=size, check_invariants=False)
-                self._partitions[kind] = Partition.soft(shares)
+                self._partitions[kind] = Partition.soft(csr_of(clusters, columns, values, (len(key), self._soft[kind])))
             else:
-                self._partitions[kind] = Partition(clusters, self.counts.get(kind) or int(clusters.max()) + 1)
+                known = kind in self.counts
+                self._partitions[kind] = Partition(clusters, self.counts[kind]) if known else Partition.numbered(clusters)
         return self._partitions[kind]
+
+    def _apply(self, fn, recurse=True):
+        self._partitions = {}  # what was made of buffers goes with them
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args) -> None:
+        self._partitions = {}
+        super()._load_from_state_dict(*args)
 
     @staticmethod
     def _found(keys: Tensor, before: Tensor, count: int, normalise: bool, rng: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
+from graphcl.objectives.log_sum_exp import Entries, joined, log_sum_exp
 from graphcl.objectives.partition import Partition, through_unit
 from graphcl.ops import ClusterBlocks, add_rows, pair_scores, row_pointers, segment_log_sum_exp, segment_sum, unit_rows
 from graphcl.ops.segment import pointers_of
@@ -45,11 +45,15 @@ def cluster_log_sum_exp(
 ) -> Tensor:  # [n]; -inf for an anchor without keys
     """``order`` 2 adds ``v / 2`` to a cluster's logit, v being the variance of its keys' logits; "2t" adds ``log(1 + v / 2)``, which stays
     closer where v is large. Neither is a bound."""
+    key_weights = None if key_weights is None else key_weights.to(query.dtype)
     exact = None if exact is None else _sorted(exact, len(query), by=1)
     excluded = None if exclude is None else _sorted(exclude, len(keys), by=0)
     total = partition.weight(key_weights, query)
     sums, blocks = _Sums.apply(
-        query, keys, _Plan(partition, key_weights, normalise, through, temperature, exact, _inside(excluded, exact, partition, len(query)))
+        query, keys,
+        _Plan(
+            partition, key_weights, normalise, through, temperature, exact, _inside(excluded, exact, partition, len(query)), tile_entries
+        ),
     )  # fmt: skip
     parts = []
     if exact is not None:
@@ -85,6 +89,7 @@ class _Plan(NamedTuple):
     temperature: float
     exact: Entries | None  # by cluster, then by anchor
     banned: tuple[Tensor, Tensor] | None  # excluded keys in them: number of the pair (rising), key
+    tile_entries: int
 
 
 class _Sums(Function):
@@ -155,7 +160,7 @@ def _few(query: Tensor, plan: _Plan) -> ClusterBlocks | None:
 
 
 def _blocks(plan: _Plan):
-    """Of each cluster with exact pairs: their span, their anchors and the cluster's keys."""
+    """Of each cluster with exact pairs, some at a time: their span, their anchors and the cluster's keys."""
     if plan.exact is None or not len(plan.exact[0]):
         return
     rows, clusters = plan.exact
@@ -163,9 +168,12 @@ def _blocks(plan: _Plan):
     starts = plan.partition.pointers.tolist()
     start = 0
     for cluster, count in zip(found.tolist(), counts.tolist(), strict=True):
-        span = slice(start, start + count)
-        yield span, rows[span], plan.partition.order[starts[cluster] : starts[cluster + 1]]
-        start += count
+        members, stop = plan.partition.order[starts[cluster] : starts[cluster + 1]], start + count
+        step = max(1, plan.tile_entries // max(1, len(members)))
+        for first in range(start, stop, step):
+            span = slice(first, min(first + step, stop))
+            yield span, rows[span], members
+        start = stop
 
 
 def _members(keys: Tensor, members: Tensor, normalise: bool) -> Tensor:
@@ -220,18 +228,6 @@ def _by_rows(values: Tensor, rows: Tensor, n: int) -> Tensor:  # [E], [E] -> [n]
     """Log-sum-exp of each row's values."""
     order = rows.argsort(stable=True)
     return segment_log_sum_exp(values[order], row_pointers(rows, n))
-
-
-def joined(parts: list[Tensor]) -> Tensor:
-    """Log of the sum of exponentials, part by part; -inf, without a gradient, where every part is."""
-    if len(parts) == 1:
-        return parts[0]
-    values = torch.stack(parts)
-    top = values.detach().amax(0)
-    top = torch.where(top == -torch.inf, 0.0, top)
-    total = (values - top).exp().sum(0)
-    some = total != 0  # NaN stays, to be seen
-    return torch.where(some, top + torch.where(some, total, 1.0).log(), -torch.inf)
 
 
 def _scores(query: Tensor, keys: Tensor, entries: Entries, normalise: bool) -> Tensor:

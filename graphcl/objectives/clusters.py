@@ -10,8 +10,8 @@ from torch import Tensor
 
 from graphcl.objectives.approximate import Approximate, Call
 from graphcl.objectives.cluster_state import ClusterState
-from graphcl.objectives.cluster_sums import Order, cluster_log_sum_exp, joined
-from graphcl.objectives.log_sum_exp import Entries
+from graphcl.objectives.cluster_sums import Order, cluster_log_sum_exp
+from graphcl.objectives.log_sum_exp import Entries, joined
 from graphcl.objectives.partition import Partition
 from graphcl.ops import pair_scores, segment_log_sum_exp
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import check_temperature, listed_keys, weighted_mean
-from graphcl.ops import pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
+from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, weighted_mean
+from graphcl.ops import csr_of, pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
 from graphcl.ops.segment import row_pointers
 
 
@@ -92,8 +92,7 @@ class InfoNCE:
         keys = unit_rows(keys) if cosine else keys
         similar = self._clamped(pair_scores(query, keys, pointers, place) / self.temperature)
         weight = pair.positives.values().to(similar.dtype)
-        if weight.device.type == "cpu" and bool((weight < 0).any()):  # elsewhere it would wait for the device
-            raise ValueError(f"weights of positives must be 0 or more, got {weight.min().item():g}")
+        check_positive_weights(weight)
         total = segment_sum(weight, pointers)
         known = total > 0
         if self.several == "each":
@@ -112,4 +111,4 @@ def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
     flat = (rows * num_keys + cols).unique()
     pointers = row_pointers(flat // num_keys, len(positives))
     ones = torch.ones(len(flat), device=flat.device)
-    return torch.sparse_csr_tensor(pointers, flat % num_keys, ones, size=(len(positives), num_keys), check_invariants=False)
+    return csr_of(pointers, flat % num_keys, ones, (len(positives), num_keys))

@@ -33,10 +33,14 @@ class JSD:
         query, keys, weights = pair.query, positive_keys(pair, "JSD"), row_weights(pair)
         loss = weighted_mean(F.softplus(-(query * keys).sum(1)), weights) - math.log(2)
         own = same_ids(pair.positives)
-        count = (weights * (len(keys) - torch.bincount(own[0], minlength=len(query)))).sum()
+        count = (weights.double() * (len(keys) - torch.bincount(own[0], minlength=len(query)))).sum()
         if count == 0:
             return loss
-        return loss + curve_sum(query, keys, weights / count, _false, banned=own, tile_entries=self.tile_entries) - math.log(2)
+        return (
+            loss
+            + curve_sum(query, keys, (weights / count).to(weights.dtype), _false, banned=own, tile_entries=self.tile_entries)
+            - math.log(2)
+        )
 
 
 def _false(scores: Tensor) -> tuple[Tensor, Tensor]:

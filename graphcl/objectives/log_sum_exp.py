@@ -39,6 +39,18 @@ def log_sum_exp(
     return _Recomputed.apply(query, keys, temperature, tile_entries, bias, banned)
 
 
+def joined(parts: list[Tensor]) -> Tensor:
+    """Log of the sum of exponentials, part by part; -inf, without a gradient, where every part is."""
+    if len(parts) == 1:
+        return parts[0]
+    values = torch.stack(parts)
+    top = values.detach().amax(0)
+    top = torch.where(top == -torch.inf, 0.0, top)
+    total = (values - top).exp().sum(0)
+    some = total != 0  # NaN stays, to be seen
+    return torch.where(some, top + torch.where(some, total, 1.0).log(), -torch.inf)
+
+
 def _by(banned: Entries | None, which: int) -> Entries | None:
     """Entries in order of rows (0) or columns (1)."""
     if banned is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphcl.contracts import Keys
-from graphcl.objectives.log_sum_exp import log_sum_exp
+from graphcl.objectives.log_sum_exp import joined, log_sum_exp
 from graphcl.objectives.rows import places_of
 from graphcl.ops import segment_numbers, unit_rows
 
@@ -61,7 +61,7 @@ class InBatch:
             banned=own,
         )  # fmt: skip
         similar = (query * keys[place]).sum(1) / temperature + (0 if bias is None else bias[place])
-        both = torch.logaddexp(others, similar)
+        both = joined([others, similar])
         if banned is None:
             return both
         dropped = torch.zeros(len(query), dtype=torch.bool, device=query.device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from graphcl.ops import Sparse, add_rows, row_norm, unit_rows
+from graphcl.ops import Sparse, add_rows, csr_of, row_norm, unit_rows
 from graphcl.ops.segment import pointers_of, segment_max, segment_numbers, segment_sum
 
 _ROWS = 2**14  # keys that are read at a time
@@ -24,6 +24,15 @@ class Partition:
     shares: Tensor | None = None  # sparse CSR [m, K]
 
     @classmethod
+    def numbered(cls, ids: Tensor) -> Partition:  # [m] int64, 0 or more
+        """By ids, which are numbered anew where they are larger than there are keys: time and memory go by ``count``."""
+        count = int(ids.max()) + 1 if len(ids) else 0
+        if count > len(ids):
+            found, ids = ids.unique(return_inverse=True)
+            count = len(found)
+        return cls(ids.contiguous(), count)
+
+    @classmethod
     def soft(cls, shares: Tensor) -> Partition:  # sparse CSR or dense [m, K]
         """Raises ValueError where a share is negative or a row does not sum to one."""
         shares = shares if shares.layout == torch.sparse_csr else shares.to_sparse_csr()
@@ -31,6 +40,11 @@ class Partition:
         sums = segment_sum(values, pointers)
         if bool((values < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise ValueError("a key's shares of the clusters must be 0 or more and sum to 1")
+        kept = values > 0  # a stored zero is no share
+        if not bool(kept.all()):
+            counts = segment_sum(kept.to(sums.dtype), pointers).long()
+            pointers, columns, values = pointers_of(counts), columns[kept], values[kept]
+            shares = csr_of(pointers, columns, values, shares.shape)
         rows = segment_numbers(pointers)
         largest = values == segment_max(values, pointers)[rows]
         ids = columns.new_full((len(shares),), shares.shape[1]).scatter_reduce_(0, rows[largest], columns[largest], "amin")
@@ -49,7 +63,7 @@ class Partition:
         """Keys that have any share of each cluster."""
         if self.shares is None:
             return self.sizes
-        return torch.bincount(self.shares.col_indices()[self.shares.values() > 0], minlength=self.count)
+        return torch.bincount(self.shares.col_indices(), minlength=self.count)
 
     @cached_property
     def pointers(self) -> Tensor:  # [K + 1] into ``order``
@@ -138,6 +152,6 @@ class _Pool(Function):
 def through_unit(gradient: Tensor, rows: Tensor) -> Tensor:  # [n, d]
     """A gradient by unit rows as one by the rows."""
     length = row_norm(rows)
-    length = length.masked_fill(length < 1e-12, torch.inf)
+    length = length.masked_fill((length < 1e-12) | (length == 0), torch.inf)
     unit = rows / length
     return (gradient - unit * (gradient * unit).sum(1, keepdim=True)) / length

@@ -45,12 +45,29 @@ def row_weights(pair: Pair) -> Tensor:  # [n]
 def row_shares(pair: Pair) -> Tensor:  # [n]
     """Row weights that sum to 1, or to 0 where nothing has a weight."""
     weights = row_weights(pair)
-    return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return (weights / _total(weights)).to(weights.dtype)
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:  # [n], [n] -> scalar
     """0 where nothing has a weight."""
-    return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    wide = _wide(values)
+    return ((wide * weights).sum() / _total(weights)).to(values.dtype)
+
+
+def check_positive_weights(weights: Tensor) -> None:
+    """Raises ValueError for a negative weight of a positive; on CPU alone, for elsewhere it would wait for the device."""
+    if weights.device.type == "cpu" and bool((weights < 0).any()):
+        raise ValueError(f"weights of positives must be 0 or more, got {weights.min().item():g}")
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least: half precision ends at 65,504, which a sum over rows soon exceeds."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _total(weights: Tensor) -> Tensor:
+    total = _wide(weights).sum()
+    return total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def same_ids(ids: Tensor) -> Entries:

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from graphcl.objectives.approximate import Approximate, Call
-from graphcl.objectives.cluster_sums import joined
-from graphcl.objectives.log_sum_exp import log_sum_exp
+from graphcl.objectives.log_sum_exp import joined, log_sum_exp
 from graphcl.objectives.rows import places_of
 
 
 class Sampled(Approximate):
     """``count`` keys, drawn anew at every call for all anchors together, beside each anchor's positives.
 
-    Keys are drawn with replacement, alike, or in proportion to ``popularity ** power``. ``log_q`` subtracts ``log(count q_j)`` from a
+    Keys are drawn with replacement, alike, or in proportion to ``popularity ** power``, which all kinds then need. ``log_q`` subtracts ``log(count q_j)`` from a
     drawn key's logit, so that the sum estimates that over all keys with any popularity without bias; without it popular keys count as
     often as they are drawn. A key that is an anchor's positive, or excluded, is masked where it is drawn. The logarithm of the estimate is biased
     low, the more the fewer are drawn and the lower the temperature.
 
     Raises:
-        ValueError: a setting outside its range; popularity for another number of keys, or none above 0, at the call.
+        ValueError: a setting outside its range, popularity of which none is above 0; at the call popularity for another number of keys, or
+            for other kinds alone.
 
     Source: Bengio and Senécal, 2008; in-batch as Yi et al., RecSys 2019; power .75 after Mikolov et al., 2013.
     """
@@ -52,10 +52,12 @@ class Sampled(Approximate):
 
     def estimate(self, call: Call) -> Tensor:
         m = len(call.key)
-        if call.kind not in self._chances:
+        if not self._chances:
             drawn = torch.randint(m, (self.count,), generator=self.rng)
             correction = torch.full((self.count,), math.log(m / self.count), dtype=torch.float64)
         else:
+            if call.kind not in self._chances:
+                raise ValueError(f"popularity is given of kind {', '.join(self._chances)}, not of {call.kind!r}")
             chance, ends = self._chances[call.kind]
             if len(chance) != m:
                 raise ValueError(f"popularity is of {len(chance)} keys of kind {call.kind!r}, but there are {m}")

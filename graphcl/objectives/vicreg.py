@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,13 +40,14 @@ class VICReg:
 
     def __call__(self, pair: Pair) -> Tensor:
         keys, weights = positive_keys(pair, "VICReg"), row_weights(pair)
-        total = weights.sum()
+        total = weights.sum(dtype=torch.float64)
         if not total > 1:
             raise ValueError(f"VICReg needs at least two rows, got {total:g} (the sum of their weights)")
-        loss = self.invariance * (weights @ (pair.query - keys).square().mean(1)) / total
+        shares = (weights / total).to(weights.dtype)
+        loss = self.invariance * (shares @ (pair.query - keys).square().mean(1))
         for x in (pair.query, keys):
-            centred = x - weights @ x / total
-            covariances = centred.T @ (centred * weights[:, None]) / (total - 1)
+            centred = x - shares @ x
+            covariances = centred.T @ (centred * (weights / (total - 1)).to(weights.dtype)[:, None])
             variances = covariances.diagonal()
             loss = loss + self.variance * F.relu(1 - (variances + self.eps).sqrt()).mean()
             loss = loss + self.covariance * (covariances.square().sum() - variances.square().sum()) / len(variances)

@@ -8,6 +8,7 @@ from graphcl.ops.dense import add_rows as add_rows
 from graphcl.ops.dense import drawn_linear as drawn_linear
 from graphcl.ops.dense import gather_rows as gather_rows
 from graphcl.ops.dense import row_norm as row_norm
+from graphcl.ops.dense import row_numbers as row_numbers
 from graphcl.ops.dense import unit_rows as unit_rows
 from graphcl.ops.dropout import dropout as dropout
 from graphcl.ops.exponential import exp_columns as exp_columns
@@ -25,6 +26,7 @@ from graphcl.ops.segment import segment_numbers as segment_numbers
 from graphcl.ops.segment import segment_sum as segment_sum
 from graphcl.ops.sparse import Sparse as Sparse
 from graphcl.ops.sparse import SparseRows as SparseRows
+from graphcl.ops.sparse import csr_of as csr_of
 from graphcl.ops.svd import SVD as SVD
 from graphcl.ops.svd import sketched_svd as sketched_svd
 from graphcl.ops.svd import truncated_svd as truncated_svd

@@ -59,7 +59,7 @@ class _UnitRows(Function):
     @staticmethod
     def forward(ctx, x, floor):
         length = row_norm(x)
-        length = length.masked_fill_(length < floor, torch.inf)
+        length = length.masked_fill_((length < floor) | (length == 0), torch.inf)  # in half precision the floor is 0
         y = x / length
         ctx.save_for_backward(y, length)
         return y
@@ -69,6 +69,16 @@ class _UnitRows(Function):
     def backward(ctx, grad):
         y, length = ctx.saved_tensors
         return (grad - y * (grad * y).sum(-1, keepdim=True)) / length, None
+
+
+def row_numbers(ids) -> Tensor:  # [n] -> [n] int64
+    """Row numbers as a tensor. Raises ValueError for a mask, or anything else but integers, which would pass as other rows."""
+    ids = torch.as_tensor(ids)
+    if len(ids) and (ids.dtype == torch.bool or ids.is_floating_point()):
+        raise ValueError(
+            f"row numbers are integers, got {ids.dtype}" + ("; of a mask its nonzero()" if ids.dtype == torch.bool else "")
+        )
+    return ids.long()
 
 
 def drawn_linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:

@@ -7,6 +7,7 @@ NumPy asks for huge pages, without which random rows of a large table miss the p
 
 from __future__ import annotations
 
+import threading
 import weakref
 
 import numpy as np
@@ -18,6 +19,7 @@ _LINE = 64  # bytes of a cache line: a row of 64 floats that starts within one t
 _KEPT = 4  # free tables at most: the layers of a step and its gradient
 
 _free: list[np.ndarray] = []  # flat bytes, the one freed last at the end
+_lock = threading.RLock()  # one that lets its holder in again: a table may die at any allocation
 
 
 def empty(num_rows: int, width: int, like: Tensor) -> Tensor:  # [num_rows, width]
@@ -25,11 +27,20 @@ def empty(num_rows: int, width: int, like: Tensor) -> Tensor:  # [num_rows, widt
     size = num_rows * width * like.element_size()
     if like.device.type != "cpu" or size < _LEAST:
         return like.new_empty((num_rows, width))
-    found = next((place for place in reversed(range(len(_free))) if len(_free[place]) == size), None)
-    memory = _aligned(size) if found is None else _free.pop(found)
+    memory = _taken(size)
     lent = memory[:]  # torch holds this view as long as any tensor stands on it
     weakref.finalize(lent, _give_back, memory).atexit = False
     return torch.from_numpy(lent).view(like.dtype).view(num_rows, width)
+
+
+def _taken(size: int) -> np.ndarray:
+    with _lock:
+        kept = _free[:]
+        for memory in reversed(kept):
+            if len(memory) == size:
+                _free[:] = [each for each in _free if each is not memory]
+                return memory
+    return _aligned(size)
 
 
 def _aligned(size: int) -> np.ndarray:
@@ -39,5 +50,6 @@ def _aligned(size: int) -> np.ndarray:
 
 
 def _give_back(memory: np.ndarray) -> None:
-    _free.append(memory)
-    del _free[:-_KEPT]
+    with _lock:
+        _free.append(memory)
+        del _free[:-_KEPT]

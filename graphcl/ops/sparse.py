@@ -15,6 +15,7 @@ from torch.autograd import Function
 
 from graphcl.ops import kernels, memory
 from graphcl.ops.counter import halves
+from graphcl.ops.dense import row_numbers
 from graphcl.ops.segment import pointers_of
 
 _CHUNKS_PER_THREAD = 16
@@ -158,7 +159,7 @@ class Sparse:
 
     def rows(self, ids: Tensor) -> SparseRows:
         """Only some outputs, in the order asked for; negative ids count from the end."""
-        ids = ids.to(self.rowptr.device)
+        ids = row_numbers(ids).to(self.rowptr.device)
         if len(ids) and not -self.shape[0] <= int(ids.min()) <= int(ids.max()) < self.shape[0]:
             raise IndexError(f"rows must lie in 0..{self.shape[0] - 1}, got {int(ids.min())}..{int(ids.max())}")
         return SparseRows(self, torch.where(ids < 0, ids + self.shape[0], ids))
@@ -301,6 +302,10 @@ class _Product(Function):
         ctx.op, ctx.ids = op, ids
         if x.ndim != 2 or x.shape[0] != op.shape[1]:
             raise ValueError(f"a table of {op.shape[1]} rows is needed, got {tuple(x.shape)}")
+        if not x.is_floating_point() or (x.device.type == "cpu" and x.dtype not in (torch.float32, torch.float64)):
+            raise ValueError(
+                f"a table of {'float32 or float64' if x.device.type == 'cpu' else 'floats'} is needed, got {x.dtype}"
+            )
         if x.device.type == "cpu":
             return op._apply(x, ids, eps, key)
         return (op if ids is None else op.select(ids))._torch_csr(x.dtype) @ x
@@ -315,10 +320,13 @@ class _Product(Function):
 
 
 def csr_tensor(matrix: sparse.csr_matrix) -> Tensor:
-    """A SciPy matrix as torch's sparse CSR, which objectives take for positives. torch says of each first one that CSR is in beta."""
+    """A SciPy matrix as torch's sparse CSR, which objectives take for positives."""
     pointers, columns = (torch.from_numpy(each.astype(np.int64)) for each in (matrix.indptr, matrix.indices))
+    return csr_of(pointers, columns, torch.from_numpy(matrix.data), matrix.shape)
+
+
+def csr_of(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    """torch's sparse CSR of parts that fit, without its word, at the first one, that CSR is in beta."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            pointers, columns, torch.from_numpy(matrix.data), size=matrix.shape, check_invariants=False
-        )
+        return torch.sparse_csr_tensor(pointers, columns, values, size=size, check_invariants=False)

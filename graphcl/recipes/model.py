@@ -184,6 +184,9 @@ class Model(nn.Module):
         self.perturb, self.change = perturb, change
         self.contrasts = nn.ModuleList(contrasts)
         self.main_is_read_whole = any(c.reads_all and c.views.passes == 0 for c in contrasts)  # every row of it is a key
+        first = getattr(readout, "first", 0)
+        if first > (layers := getattr(encoder, "num_layers", first)):
+            raise ValueError(f"layers from {first} on are read, but the encoder has num_layers {layers}")
         names = [c.name for c in contrasts]
         if len(set(names)) < len(names):
             raise ValueError(f"contrasts need different names, got {', '.join(names)}: a loss term is kept under each")

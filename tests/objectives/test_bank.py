@@ -42,11 +42,18 @@ def test_gap_is_of_the_mean_exponential():
     assert abs(bank.gaps["node"].mean) < 1e-12  # two of eight equal keys
 
 
+def two_layers():
+    bank = Bank({"node": 8}, 3, D)
+    for seed in (1, 2):
+        bank(table(2, D, 0), Table(table(8, D, seed)), torch.tensor([0, 1]), temperature=T)
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
         (lambda: Bank({"node": 8}, 0, D), "size must be 1 or more"),
         (lambda: Bank({"node": 8}, 3, D)(table(2, D, 0), Table(table(8, D, 1)), torch.tensor([0, 1]), temperature=T, kind="x"), "no kind 'x'"),
+        (lambda: two_layers(), "came twice in a step"),
         (lambda: Bank({"node": 8}, 3, 5)(table(2, D, 0), Table(table(8, D, 1)), torch.tensor([0, 1]), temperature=T), "rows of width 5, got 3"),
     ],
 )  # fmt: skip

@@ -107,3 +107,11 @@ def test_a_temperature_cannot_be_learned():
     """Half of its gradient would be missing."""
     with pytest.raises(ValueError, match="temperature must be a number, not a tensor"):
         BSL(torch.tensor(0.2, requires_grad=True))
+
+
+def test_a_positive_of_negative_weight():
+    positives = torch.sparse_csr_tensor(
+        torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2]), torch.tensor([1.0, -1.0, 1.0]), size=(2, 4)
+    )
+    with pytest.raises(ValueError, match="weights of positives must be 0 or more, got -1"):
+        BSL(0.1)(Pair(table(2, 3, 0), Table(table(4, 3, 1)), positives))

@@ -52,6 +52,14 @@ def test_a_cluster_for_each_key_is_exact():
     assert_close(ClusterMeans(T)(pair, each), WeightedInfoNCE(T, "cluster")(pair, each))
 
 
+def test_ids_far_apart_cost_nothing():
+    query, key = table(5, 3, 0), table(10, 3, 1)
+    far = torch.where(IDS == 3, 2_000_000_000, IDS)
+    assert_close(
+        ClusterMeans(T)(Pair(query, Table(key), POSITIVES), far), ClusterMeans(T)(Pair(query, Table(key), POSITIVES), IDS)
+    )
+
+
 def test_nothing_is_parted():
     query, key = table(5, 4, 0), table(10, 4, 1)
     loss = ClusterMeans(T)(Pair(query, Table(key), POSITIVES), torch.zeros(10, 2, dtype=torch.int64))

@@ -449,3 +449,62 @@ def test_functional_form_takes_any_pairs():
         banned=torch.zeros(N, M),
     )
     agree(got, expected, (query, key))
+
+
+@pytest.mark.parametrize("order", [1, 2, "2t"])
+def test_a_stored_zero_is_no_share(order):
+    """An excluded key with one once took the cluster's other keys along."""
+    shares = torch.sparse_csr_tensor(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), torch.tensor([1.0, 0.0, 1.0]), size=(2, 2))
+    query, key, gone = table(1, D, 0), table(2, D, 1), (torch.tensor([0]), torch.tensor([0]))
+    found = cluster_log_sum_exp(query, key, Partition.soft(shares), T, order=order, exclude=gone)
+    assert_close(found, query @ key[1] / T)
+
+
+@pytest.mark.parametrize("order", [1, 2, "2t"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_key_weights_of_another_type(order, soft):
+    query, key = table(N, D, 0).float(), table(M, D, 1).float()
+    shares = torch.rand(M, K, generator=torch.Generator().manual_seed(0))
+    partition = Partition.soft(shares / shares.sum(1, keepdim=True)) if soft else Partition(ids(), K)
+    found = [
+        cluster_log_sum_exp(query, key, partition, T, order=order, key_weights=weights)
+        for weights in (key_weights(), key_weights().float())
+    ]
+    assert_close(*found)
+
+
+def test_an_own_cluster_goes_by_tiles(monkeypatch):
+    query, key, own = table(N, D, 0), table(M, D, 1), torch.zeros(N, dtype=torch.int64)
+    monkeypatch.setattr(cluster_sums, "_FEW", 0)
+    blocks, largest = cluster_sums._block, []
+
+    def watched(*args):
+        made = blocks(*args)
+        largest.append(made[0].numel())
+        return made
+
+    monkeypatch.setattr(cluster_sums, "_block", watched)
+    partition, exact = Partition(torch.zeros(M, dtype=torch.int64), 1), (torch.arange(N), own)
+    found = cluster_log_sum_exp(query, key, partition, T, exact=exact, tile_entries=2 * M)
+    agree(found, (query @ key.T / T).logsumexp(1), (query, key))
+    assert max(largest) == 2 * M
+
+
+def test_partitions_follow_the_state():
+    """What was made of the clusters before once stayed beside those that were loaded."""
+    states = [ClusterState({"node": M}, 4) for _ in range(2)]
+    for seed, state in enumerate(states):
+        state.of("node", Table(table(M, D, seed)), False, torch.Generator().manual_seed(seed))
+    states[1].load_state_dict(states[0].state_dict())
+    found = states[1].of("node", Table(table(M, D, 0)), False, None)
+    assert found.sizes.tolist() == torch.bincount(states[0].node_clusters, minlength=4).tolist()
+    before = states[1]._partitions["node"]
+    states[1].to(torch.float64)
+    assert states[1].of("node", Table(table(M, D, 0)), False, None) is not before
+
+
+def test_categories_with_large_ids():
+    given = torch.where(ids() == 3, 2_000_000_000, ids())
+    assert fixed(given).of("node", Table(table(M, D, 1)), False, None).count == len(ids().unique())
+    with pytest.raises(ValueError, match="clusters were given for kind 'items', but there are keys of user, item"):
+        ClusterState({"user": 5, "item": 6}, given={"items": torch.arange(6)})

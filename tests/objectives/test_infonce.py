@@ -285,3 +285,11 @@ def test_a_positive_of_negative_weight(several):
     weights[2, 3] = -0.5
     with pytest.raises(ValueError, match=r"weights of positives must be 0 or more, got -0\.5"):
         InfoNCE(0.2, several=several)(Pair(table(6, 4, 0), Table(table(8, 4, 1)), csr(weights)))
+
+
+def test_shared_positives_without_a_key_that_counts():
+    """The gradient was NaN there, beside a loss of 0."""
+    query, key = table(3, 4, 0), table(3, 4, 1)
+    positives, counts = torch.tensor([0, 0, 1]), torch.tensor([0.0, 0.0, 1.0])
+    loss = InfoNCE(0.2)(Pair(query, Table(key), positives), key_weights=counts)
+    assert all(torch.isfinite(grad).all() for grad in torch.autograd.grad(loss, (query, key)))

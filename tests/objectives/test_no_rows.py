@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from graphcl.contracts import Pair, Table
 from graphcl.objectives import (
     BSL,
+    CCL,
     DCL,
     DHEL,
+    JSD,
     AllKeys,
     BarlowTwins,
     ClusterMeans,
@@ -16,6 +19,7 @@ from graphcl.objectives import (
     ClusterState,
     InfoNCE,
     NTXent,
+    VICReg,
     WeightedInfoNCE,
 )
 from tests.objectives.dense import table
@@ -66,3 +70,12 @@ def test_an_unknown_id_is_no_key():
     """-1, which stands for it elsewhere, once was the last key."""
     with pytest.raises(IndexError, match="keys are numbered from 0, got -1"):
         InfoNCE(0.2)(Pair(torch.randn(2, 3), Table(torch.randn(4, 3)), torch.tensor([0, -1])))
+
+
+@pytest.mark.parametrize("objective", [InfoNCE(0.2), DCL(), DHEL(), BSL(0.2), CCL(), JSD(), NTXent(0.2), BarlowTwins(), VICReg()])
+def test_half_precision_holds_a_sum_of_weights(objective):
+    """It ends at 65,504: losses were NaN, or a constant."""
+    query, key = table(64, 4, 0).half(), table(64, 4, 1).half()
+    weights = torch.full((64,), 2000.0)
+    pairs = [Pair(q, Table(k), torch.arange(64), weights=weights) for q, k in ((query, key), (query.float(), key.float()))]
+    assert_close(objective(pairs[0]).float(), objective(pairs[1]), rtol=0.02, atol=0.02)

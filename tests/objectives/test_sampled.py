@@ -113,6 +113,12 @@ def test_gap_of_a_biased_logarithm_is_below():
             ),
             "popularity is of 3 keys",
         ),
+        (
+            lambda: Sampled(popularity={"item": torch.ones(M)}, rng=rng())(
+                table(N, D, 0), Table(table(M, D, 1)), POSITIVES, temperature=T
+            ),
+            "popularity is given of kind item, not of 'node'",
+        ),
     ],
 )
 def test_bad_input(make, told):

@@ -64,3 +64,8 @@ def test_a_zero_row_has_a_finite_gradient():
     (gradient,) = torch.autograd.grad(unit_rows(x).sum(), x)
     assert gradient.isfinite().all()
     assert torch.autograd.gradcheck(unit_rows, (table().requires_grad_(),))
+
+
+def test_a_zero_row_in_half_precision():
+    """The floor is 0 there."""
+    assert unit_rows(torch.zeros(2, 4, dtype=torch.half)).tolist() == [[0.0] * 4] * 2

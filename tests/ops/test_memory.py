@@ -1,6 +1,8 @@
 """Memory that is used again only when nobody holds it."""
 
 import gc
+import sys
+import threading
 
 import torch
 
@@ -43,3 +45,29 @@ def test_few_are_kept():
     del held
     gc.collect()
     assert len(memory._free) <= 4
+
+
+def test_threads_take_and_give_back_together():
+    """Places in the list were once looked up and then popped, while another thread had changed it."""
+    failures, like, interval = [], torch.zeros(1), sys.getswitchinterval()
+
+    def work(rows):
+        try:
+            for turn in range(2000):
+                table, other = memory.empty(rows, WIDTH, like), memory.empty(rows + 1, WIDTH, like)
+                if turn % 3 == 0:
+                    del table
+                assert other.shape == (rows + 1, WIDTH)
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(300 + n,)) for n in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures

@@ -172,6 +172,15 @@ def test_rows_counted_from_the_end():
     for rows in ([6], [-7]):
         with pytest.raises(IndexError, match=r"0\.\.5"):
             op.rows(torch.tensor(rows))
+    with pytest.raises(ValueError, match=r"row numbers are integers, got torch.bool; of a mask its nonzero\(\)"):
+        op.rows(torch.ones(6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float16])
+def test_tables_of_another_type_are_refused(dtype):
+    """Whole numbers once came out cut off."""
+    with pytest.raises(ValueError, match=f"float32 or float64 is needed, got {dtype}"):
+        pattern(PATTERN) @ torch.ones(PATTERN.shape[1], 2).to(dtype)
 
 
 def test_columns_need_no_order():
