@@ -16,7 +16,8 @@ from scipy import sparse
 from graphcl import geometry, rundir
 from graphcl import phase as phases
 from graphcl.data import protocol as protocols
-from graphcl.data.columns import are_dates, role, seconds_of
+from graphcl.data import registry
+from graphcl.data.columns import are_dates, numbers_of, role, seconds_of
 from graphcl.data.protocol import Plan
 from graphcl.data.split import Split
 from graphcl.interactions import Vocabulary, concat
@@ -94,8 +95,8 @@ class Run(rundir.Finished):
         """The ``k`` best items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
 
         ``users``: ids of the log; None takes all of them. ``histories``: items of people who need not be in the log, as
-        ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or user and item; else its first two); they are
-        embedded from these items alone: a known user's own history is not added, and items that the log has not play no part, which
+        ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or well-known ones; else its first two), of which
+        rows go whose rating the log would not have kept; they are embedded from these items alone: a known user's own history is not added, and items that the log has not play no part, which
         a warning says, as it does of users whom training has seen nothing of. ``exclude_seen`` leaves out every interaction of the log
         (of the history). Users with fewer than ``k`` items left get fewer rows.
 
@@ -106,7 +107,7 @@ class Run(rundir.Finished):
         if histories is not None:
             if users is not None:
                 raise ValueError("give users or histories, not both")
-            names, owner, items = known_items(histories, self.split.train.item_ids, self.config.get("columns", {}))
+            names, owner, items = known_items(histories, self.split.train.item_ids, self.config)
             rows = _pattern_of(owner, items, (len(names), self.split.train.num_items))
             seen = rows if exclude_seen else None
         else:
@@ -187,31 +188,68 @@ def rows_of(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
     return rows
 
 
-def _columns_of(table: pd.DataFrame, columns: Mapping[str, str]) -> tuple[pd.Series, list[Any]]:
-    """Users and items: by the names of the log's columns, else by user and item, else the first two. In order of time where the table
-    has the log's column of it or one with a well-known name.
+def rating_threshold(config: Mapping[str, Any]) -> float | None:
+    """Of the ratings that a run was trained on: as asked for, else as the registered data set has it."""
+    if "min_rating" in config.get("options", {}):
+        return config["options"]["min_rating"]  # type: ignore[no-any-return]
+    try:
+        group = (config["preset"] or "").partition("/")[0] or None
+        known = registry.configured(config["data"], group) if "data" in config else None
+    except (ValueError, FileNotFoundError):  # the file that was trained on is gone
+        known = None
+    return known.split.get("min_rating") if known else None
+
+
+def _column(table: pd.DataFrame, columns: Mapping[str, str], what: str) -> Any:
+    """The name of the log's column, else the plain one, else one that is well known; None where there is none of these.
 
     Raises:
-        ValueError: only one column, one of the names without the other, or a time that is missing or none.
+        ValueError: two that are well known.
+    """
+    asked = columns.get(f"{what}_col")
+    if asked == "" and what in ("time", "rating"):
+        return None
+    for name in (asked, what):
+        if name is not None and name in table:
+            return name
+    like = [name for name in table if role(str(name)) == what]
+    if len(like) > 1:
+        both = " and ".join(repr(name) for name in like)
+        raise ValueError(f"a history's columns {both} could each be the {what}; call one of them {what!r}")
+    return like[0] if like else None
+
+
+def _columns_of(table: pd.DataFrame, config: Mapping[str, Any]) -> tuple[pd.Series, list[Any]]:
+    """Users and items: by the names of the log's columns, else by user and item or well-known names, else the first two. In order of time
+    where the table has that, and without rows whose rating the run's log would not have kept.
+
+    Raises:
+        ValueError: only one column, a user without an item or the other way round, or a time or rating that is missing or none.
     """
     if table.shape[1] < 2:
         raise ValueError("a history needs two columns, user and item")
-    asked = columns.get("time_col")
-    time = asked if asked in table else next((name for name in table if asked != "" and role(str(name)) == "time"), None)
+    user, item, time, rating = (_column(table, config.get("columns", {}), what) for what in ("user", "item", "time", "rating"))
+    if (user is None) != (item is None):
+        here, lacking = (user, "item") if item is None else (item, "user")
+        raise ValueError(
+            f"a history has a column {here!r}, but none for the {lacking}; its columns are {', '.join(map(str, table))}"
+        )
+
+    def where(row: int) -> str:
+        return f"row {row + 1} of the history"
+
+    kept = np.arange(len(table))
     if time is not None:
-        seconds = seconds_of(table[time], "time", lambda row: f"row {row + 1} of the history", dates=are_dates(table[time]))
-        table = table.iloc[np.argsort(seconds, kind="stable")].reset_index(drop=True)
-    for user, item in ([columns.get(f"{name}_col", name) for name in ("user", "item")], ["user", "item"]):
-        if user in table and item in table:
-            return table[user], table[item].tolist()
-        if user in table or item in table:
-            here, there = (user, item) if user in table else (item, user)
-            raise ValueError(f"a history has a column {here!r}, but none {there!r}; its columns are {', '.join(map(str, table))}")
-    return table.iloc[:, 0], table.iloc[:, 1].tolist()
+        kept = np.argsort(seconds_of(table[time], "time", where, dates=are_dates(table[time])), kind="stable")
+    threshold = rating_threshold(config)
+    if rating is not None and threshold is not None:
+        kept = kept[numbers_of(table[rating], "rating", where)[kept] >= threshold]
+    users, items = (table.iloc[:, 0], table.iloc[:, 1]) if user is None else (table[user], table[item])
+    return users.iloc[kept].reset_index(drop=True), items.iloc[kept].tolist()
 
 
 def known_items(
-    histories: pd.DataFrame | Mapping[Any, Sequence[Any]], item_ids: Vocabulary, columns: Mapping[str, str]
+    histories: pd.DataFrame | Mapping[Any, Sequence[Any]], item_ids: Vocabulary, config: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Names [n] of those whose histories are given, and of every item that the log has whose it is and its row, in the order given.
     Whoever has no item that the log has is left out, which a warning says.
@@ -220,7 +258,7 @@ def known_items(
         ValueError: no two columns, a row without a user, a text where a list of items is meant, or nobody with a known item.
     """
     if isinstance(histories, pd.DataFrame):
-        users, items = _columns_of(histories, columns)
+        users, items = _columns_of(histories, config)
         if users.isna().any():
             raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
         owner, names = pd.factorize(users)

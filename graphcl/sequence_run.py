@@ -80,8 +80,8 @@ class SequenceRun(rundir.Finished):
         """The ``k`` best next items of each user, best first: columns user, item, score, rank (from 1), ids as they came in.
 
         ``users``: ids of the log, from their whole histories, held-out items too; None takes all. ``histories``: items of anybody,
-        oldest first, as ``{user: [item, ...]}`` or a frame whose first two columns are user and item; a known user's own history is
-        not added, and items that the log has not play no part, which a warning says. ``exclude_seen`` leaves out every item of the
+        oldest first, as ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or well-known ones; else its
+        first two), in order of its times where it has some; a known user's own history is not added, and items that the log has not play no part, which a warning says. ``exclude_seen`` leaves out every item of the
         history. Users with fewer than ``k`` items left get fewer rows.
 
         Raises:
@@ -91,7 +91,7 @@ class SequenceRun(rundir.Finished):
         if histories is not None:
             if users is not None:
                 raise ValueError("give users or histories, not both")
-            names, owner, items = known_items(histories, log.item_ids, self.config.get("columns", {}))
+            names, owner, items = known_items(histories, log.item_ids, self.config)
             log = given_histories(owner, items, len(names), log)
             rows = np.arange(len(names))
         else:

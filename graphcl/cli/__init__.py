@@ -16,11 +16,14 @@ import typer
 from graphcl.cli import show
 from graphcl.cli.compare import compare
 from graphcl.cli.data import app as data_verbs
+from graphcl.cli.histories import read_histories
 from graphcl.cli.options import (
     DataArg,
     Device,
+    Format,
     ItemCol,
     Json,
+    RatingCol,
     RunDir,
     TimeCol,
     UserCol,
@@ -251,9 +254,11 @@ def recommend(
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    format: Format = None,
 ) -> None:
     """Recommend items to users of the log, or from histories. Their columns are named as in training, if not otherwise given."""
-    asked = {"user_col": user_col, "item_col": item_col, "time_col": time_col}
+    asked = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col, "format": format}
     given = {name: column for name, column in asked.items() if column is not None}
     if users is not None and history is not None:
         raise ValueError("--users and --history exclude each other")
@@ -261,8 +266,7 @@ def recommend(
         raise ValueError(f"--{next(iter(given)).replace('_', '-')} is of the table of --history")
     _writer(out)
     loaded = _recommender(run)
-    held = loaded.config
-    histories = _history(history, held.get("columns", {}), _threshold(held), given) if history else None
+    histories = read_histories(history, loaded.config, given) if history else None
     with show.bars() as (_, progress):
         frame = loaded.recommend(
             _lines(users) if users else None, histories=histories, k=k, exclude_seen=not include_seen, progress=progress,
@@ -285,44 +289,6 @@ def _lines(path: Path) -> list[str]:
     from graphcl.data.source import read_text
 
     return [line.strip() for line in read_text(path).decode().splitlines() if line.strip()]
-
-
-def _threshold(held: dict[str, Any]) -> float | None:
-    """Of the ratings that a run was trained on: as asked for, else as the registered data set has it."""
-    from graphcl.data import registry
-
-    if "min_rating" in held.get("options", {}):
-        return held["options"]["min_rating"]  # type: ignore[no-any-return]
-    try:
-        config = registry.configured(held["data"], (held["preset"] or "").partition("/")[0] or None) if "data" in held else None
-    except (ValueError, FileNotFoundError):  # the file that was trained on is gone
-        config = None
-    return config.split.get("min_rating") if config else None
-
-
-def _history(path: Path, trained: dict[str, str], min_rating: float | None, given: dict[str, str]) -> Any:
-    """By the columns that are given, and those of the log that the run was trained on as far as the table has them; where ratings were
-    left out of that log, they are of a history that has some."""
-    import pandas as pd
-
-    from graphcl.data.columns import MissingColumn
-    from graphcl.data.filter import filter_rating
-    from graphcl.data.read import read_interactions
-    from graphcl.sequence import in_order
-
-    timeless = {name: column for name, column in trained.items() if name != "time_col"}
-    # A table that has not these columns has its own names, or none.
-    for remembered in (trained, timeless, {}):
-        try:
-            log = read_interactions(path, **{**remembered, **given})  # type: ignore[arg-type]
-            break
-        except MissingColumn:
-            if not remembered:
-                raise
-    if min_rating is not None and log.rating is not None:
-        log = filter_rating(log, min_rating)
-    log = log.take(in_order(log))
-    return pd.DataFrame({"user": log.user_ids.ids[log.users], "item": log.item_ids.ids[log.items]})
 
 
 def _writer(out: Path) -> str:

@@ -27,7 +27,7 @@ PARTS = ("train", "val", "test")
 
 _ARRAYS = {
     "edges", "x", "x_shape", "x_indptr", "x_indices", "xc_indptr", "xc_indices", "xc_data", "y", "unlabelled_idx",
-    *(f"{part}_idx" for part in PARTS),
+    *(f"{part}_idx" for part in PARTS), "num_clusters",
     "self_loops", "subject",  # of data sets that were shipped so; loops are left out, and a subject is another name of y
 }  # fmt: skip
 
@@ -116,7 +116,13 @@ class AttributedData:
 def _masks(data: Data, name: str, count: int, labels: Tensor) -> dict[int, LabelSplit]:
     given = {part: getattr(data, f"{part}_mask", None) for part in PARTS}
     masks = {part: mask for part, mask in given.items() if mask is not None}
+    if not masks:
+        return {}
     if len(masks) < len(PARTS):
+        told = ", ".join(f"{part}_mask" for part in masks)
+        warnings.warn(
+            f"{name}: a split is train_mask, val_mask and test_mask; only {told} is there, so there is none", stacklevel=3
+        )
         return {}
     for part, mask in masks.items():
         if mask.dtype != torch.bool or mask.ndim not in (1, 2) or len(mask) != count:
@@ -187,7 +193,8 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
 
     Arrays of the ``.npz``: ``edges`` [E, 2], each pair once or twice; ``y`` [N], negative where there is no label; ``x_shape`` and either
     ``x_indptr`` and ``x_indices``, the CSR pattern of binary features, or ``xc_indptr``, ``xc_indices`` and ``xc_data``, the CSC form of
-    others; or ``x`` [N, F]. Where there is a split, ``train_idx``, ``val_idx`` and ``test_idx``. Nodes in ``unlabelled_idx`` have no label
+    others; or ``x`` [N, F]. Where there is a split, ``train_idx``, ``val_idx`` and ``test_idx``. ``num_clusters``, where it is not the
+    number of classes. Nodes in ``unlabelled_idx`` have no label
     whatever ``y`` says, and without ``y`` no node has one. ``self_loops`` and ``subject`` are passed over; other arrays are not read, which
     a warning says; weights of edges are refused.
 
@@ -237,7 +244,8 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
         split = LabelSplit(*(torch.from_numpy(_ids(arrays, f"{part}_idx", root, len(y))) for part in PARTS))
         splits[rate_of(split, labels)] = split
     graph = Graph.from_pairs(edges[:, 0], edges[:, 1], len(y))
-    return AttributedData(name or root.stem, graph, x, labels, splits, classes=classes)
+    num_clusters = int(arrays["num_clusters"]) if "num_clusters" in arrays else 0
+    return AttributedData(name or root.stem, graph, x, labels, splits, num_clusters, classes)
 
 
 def _planetoid(folder: Path, stem: str, name: str | None) -> AttributedData:
@@ -257,7 +265,12 @@ def write_attributed(data: AttributedData, path: str | Path) -> None:
     target = Path(path)
     if target.suffix != ".npz" or len(data.splits) > 1:
         raise ValueError(f"{target}: the file must end in .npz, and hold one split at most; the data have {len(data.splits)}")
-    arrays: dict[str, np.ndarray] = {"edges": data.graph.pairs.T.numpy().astype(np.int32), "y": data.labels.numpy()}
+    y = data.labels.numpy()
+    if y.max() >= 0 and len(data.classes) == data.num_classes:  # as the caller has them
+        y = np.where(y == UNKNOWN, UNKNOWN, np.array(data.classes)[y])
+    arrays: dict[str, np.ndarray] = {"edges": data.graph.pairs.T.numpy().astype(np.int32), "y": y}
+    if data.num_clusters != data.num_classes:
+        arrays["num_clusters"] = np.array(data.num_clusters)
     if isinstance(data.x, Tensor):
         arrays["x"] = data.x.numpy()
     else:

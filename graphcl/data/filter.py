@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,10 @@ def k_core(interactions: Interactions, k: int | tuple[int, int]) -> Interactions
     `k`: one number, or (items per user, users per item). Partners are counted once however often a pair repeats.
     Raises: ValueError for a k below 1, or where nothing is left.
     """
-    per_user, per_item = (k, k) if isinstance(k, int) else k
-    if min(per_user, per_item) < 1:
-        raise ValueError(f"k_core must be at least 1, got {k}")
+    each = (k, k) if isinstance(k, Integral) else k
+    if not isinstance(each, Sequence) or len(each) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in each):
+        raise ValueError(f"k_core must be a whole number of at least 1, or two (items per user, users per item), got {k!r}")
+    per_user, per_item = each
     pairs = interactions.matrix.tocoo()
     users, items = pairs.row, pairs.col
     while True:

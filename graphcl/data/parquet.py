@@ -73,10 +73,21 @@ def batches(fragment: Any, source: Any, names: list[str]) -> Iterator[dict[str, 
                 kind = source.schema.field(name).type
                 if name in stored:
                     column = batch.column(name)
+                    if is_text(column.type) and not is_text(kind):
+                        raise ValueError(
+                            f"{fragment.path}: column {name!r} is text, but {kind} in the first file; make it one type"
+                        )
                     found[name] = column if column.type == kind else column.cast(kind)
                 else:
                     found[name] = pa.repeat(pa.scalar(constants.get(name), value_type(kind)), len(batch))
             yield found
+
+
+def is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind = value_type(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def value_type(kind: Any) -> Any:

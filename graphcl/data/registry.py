@@ -150,7 +150,10 @@ def load(
     check_sums(config, files)
     parts = read_parts(config.full_name, files, {"format": config.format, **config.columns})
     check_counts(config, {role: len(part) for role, part in parts.items()}, ROLES)
-    made = made_of(config.full_name, parts, {**config.split, **making})
+    own = dict(config.split)
+    if making.get("rule") == "all" or "cuts" in making:
+        own.pop("ratios", None)  # of another rule
+    made = made_of(config.full_name, parts, {**own, **making})
     if not making:
         whole = concat(list(made.parts.values()))
         found = {"users": distinct(whole.users), "items": distinct(whole.items)}

@@ -49,7 +49,7 @@ def split(
     interactions: Interactions,
     *,
     rule: str | None = None,
-    ratios: Sequence[float] = (0.8, 0.1, 0.1),
+    ratios: Sequence[float] | None = None,
     split_seed: int = 0,
     cuts: Sequence[Any] | None = None,
 ) -> Split:
@@ -63,12 +63,13 @@ def split(
     all           everything is train: there is nothing to select or measure on
     ============= ===================================================================================================
 
-    `ratios`: train, validation, test, or train and test. A user's part is rounded down but is at least one pair where the
+    `ratios`: train, validation, test (.8, .1, .1), or train and test; leave_one_out reads of them whether there is validation. A user's part is rounded down but is at least one pair where the
     user has enough. What is parted are distinct pairs, at their earliest time; every repeat goes where its pair goes, so no
     pair is both learned and tested. Parts depend on `split_seed` and the ids, not on the order of rows (but for
     leave_one_out without times).
 
-    Raises: ValueError for fewer than two users or items, an empty part, a rule without the time it needs.
+    Raises: ValueError for fewer than two users or items, an empty part, a rule without the time it needs, ratios beside cuts or under
+    `all`.
     """
     if rule is None:
         rule = "random" if interactions.time is None else "temporal"
@@ -78,10 +79,14 @@ def split(
         raise ValueError(f"{interactions.name}: split rule {rule!r} needs a time column (time_col=, --time-col)")
     if cuts is not None and rule != "global_time":
         raise ValueError(f"cuts belong to split rule 'global_time', not to {rule!r}")
+    if ratios is not None and (rule == "all" or cuts is not None):
+        raise ValueError(
+            "give ratios or cuts, not both" if rule != "all" else "split rule 'all' holds nothing out, so ratios cannot be set"
+        )
     enough_to_learn(interactions)
     if rule == "all":
         return order_by_degree(Split(interactions.name, interactions, None, None, rule, split_seed))
-    shares = three_ratios(ratios)
+    shares = three_ratios((0.8, 0.1, 0.1) if ratios is None else ratios)
     if rule == "global_time":
         times = rules.quantile_cuts(rules.first_times(interactions), shares) if cuts is None else cut_times(cuts)
         parts, with_valid = rules.global_time(interactions, times), len(times) == 2

@@ -98,6 +98,10 @@ def parsed(block: bytes, chosen: dict[str, str], layout: Layout, begin: Callable
             .to_batches()[0]
         )
     except pa.ArrowInvalid as error:
+        lines = Lines(block, layout.quoted)  # a line of blanks is none, but Arrow passes over empty ones alone
+        kept = b"".join(block[start : end + 1] for start, end in zip(lines.starts, lines.ends, strict=True))
+        if len(kept) < len(block):
+            return parsed(kept, chosen, layout, begin)
         reason = re.sub(r"Row #\d+: ", "", str(error))
         raise ValueError(f"{begin()}: no table can be read from here on ({reason})") from None
 

@@ -48,12 +48,13 @@ def write_interactions(interactions: Interactions, path: str | Path) -> Path:
 
 
 def write_text(frame: pd.DataFrame, path: Path, ending: str) -> None:
+    for column in ("user_id", "item_id"):
+        texts = pd.Series(frame[column].unique()).astype(str)
+        bad = texts[texts.str.contains("[\t\n\r]" if ending == ".inter" else "\r")]
+        if len(bad):
+            what = "tab or line end" if ending == ".inter" else "carriage return"
+            raise ValueError(f"{path}: {column} {bad.iloc[0]!r} holds a {what}, which {ending} cannot; write .parquet")
     if ending == ".inter":
-        for column in ("user_id", "item_id"):
-            texts = pd.Series(frame[column].unique()).astype(str)
-            bad = texts[texts.str.contains("[\t\n\r]")]
-            if len(bad):
-                raise ValueError(f"{path}: {column} {bad.iloc[0]!r} holds a tab or line end, which .inter cannot")
         kinds = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
         frame = frame.rename(columns={name: f"{name}:{kinds[name]}" for name in frame.columns})
     for name in frame.columns:  # 881250949, not 881250949.0

@@ -244,6 +244,10 @@ def test_what_is_written_is_read(tmp_path, real, table):
     assert torch.equal(found.labels, labels)
     assert torch.equal(found.graph.pairs, data.graph.pairs)
     assert [ids.tolist() for ids in found.splits[1]] == [[0, 1, 4], [2], [5]]
+    more = made(x=data.x, labels=labels, classes=(5, 6, 9), num_clusters=4)
+    write_attributed(more, tmp_path / "more.npz")
+    found = read_attributed(tmp_path / "more.npz")
+    assert (found.labels.tolist(), found.classes, found.num_clusters) == (labels.tolist(), (5, 6, 9), 4)
     with pytest.raises(ValueError, match="hold one split at most; the data have 2"):
         write_attributed(made(splits={1: split([0], [1], [2]), 2: split([3], [1], [2])}), tmp_path / "b.npz")
     with pytest.raises(ValueError, match=r"must end in \.npz"):
@@ -289,7 +293,9 @@ def test_sparse_features_columns_of_masks_and_what_may_be_absent():
     masks["train_mask"][5, 1], masks["test_mask"][5, 1] = False, True
     with pytest.raises(ValueError, match="two splits have 1 training nodes a class"):
         AttributedData.from_pyg(pyg(y=torch.tensor(Y), **masks))
-    data = AttributedData.from_pyg(pyg(x=torch.from_numpy(X).float().to_sparse_csr(), y=None, train_mask=None), num_clusters=2)
+    part = pyg(x=torch.from_numpy(X).float().to_sparse_csr(), y=None, train_mask=None)
+    with pytest.warns(UserWarning, match="only val_mask, test_mask is there, so there is none"):
+        data = AttributedData.from_pyg(part, num_clusters=2)
     np.testing.assert_array_equal(data.x.toarray(), X)
     assert (data.labels.tolist(), data.splits, data.num_clusters) == ([-1] * 6, {}, 2)
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphcl.data import parquet, read_interactions, source
+from graphcl.data import parquet, read_interactions, source, table
 from graphcl.data.encode import IdRows
 from graphcl.data.formats import Filling
+from graphcl.data.sniff import Layout
 from graphcl.data.source import text_blocks, whole_lines
 from graphcl.data.survey import Survey, survey
 
@@ -123,11 +124,11 @@ def test_errors_name_the_line_in_whatever_block_it_stands(tmp_path, monkeypatch,
     assert "\n" not in str(error.value)
 
 
-def test_a_line_that_is_no_row_is_said_with_the_line_where_its_block_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "BLOCK_SIZE", 16)
-    text = "user,item\n" + "1,2\n" * 20 + "   \n3,4\n"  # Arrow counts the blanks as a field
-    with pytest.raises(ValueError, match=r"x:\d+: no table can be read from here on"):
-        read_interactions(put(tmp_path, text, "x"))
+def test_a_line_that_is_no_row_is_said_with_the_line_where_its_block_begins():
+    chosen, layout = {"user": "user", "item": "item"}, Layout("csv", ",", ("user", "item"), 3)
+    with pytest.raises(ValueError, match=r"x:7: no table can be read from here on \(.*Expected 2 columns, got 1"):
+        table.parsed(b"1,2\n  \n3\n", chosen, layout, lambda: "x:7")
+    assert table.parsed(b"1,2\n  \n3,4\n", chosen, layout, lambda: "x:7").num_rows == 2  # Arrow counts the blanks as a field
 
 
 def test_blocks_are_cut_behind_lines_and_records(tmp_path, monkeypatch):

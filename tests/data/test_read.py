@@ -106,6 +106,21 @@ def test_parquet(tmp_path, ending):
     assert log.rating.tolist() == [4, 3, 1]
 
 
+def test_parquet_files_of_different_types(tmp_path):
+    """Text was once made numbers where the first file had these: "007" and "7" became one."""
+    for name, users in (("a", [1, 7]), ("b", ["007", "7"])):
+        pd.DataFrame({"user": users, "item": ["x", "y"]}).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet: column 'user' is text, but int64 in the first file; make it one type"):
+        read_interactions(tmp_path)
+    (tmp_path / "a.parquet").rename(tmp_path / "c.parquet")
+    assert pairs(read_interactions(tmp_path)) == [("007", "x"), ("7", "y"), ("1", "x"), ("7", "y")]
+
+
+def test_lines_of_blanks_alone(tmp_path):
+    assert pairs(read_interactions(put(tmp_path, "user,item\n1,2\n \t\n3,4\n   \n"))) == [(1, 2), (3, 4)]
+    assert pairs(read_interactions(put(tmp_path, 'user,item\n1,"a\nb"\n  \n3,4\n'))) == [(1, "a\nb"), (3, "4")]
+
+
 def test_what_else_stands_in_a_folder_is_passed_over(tmp_path):
     pd.DataFrame({"user": [7, 9], "item": ["a", "b"]}).to_parquet(tmp_path / "part-0.parquet")
     (tmp_path / "notes.json").write_text("{}")
@@ -318,7 +333,8 @@ BAD = [
     ("user,item\n1,2\n", {"min_rating": 4}, r"min_rating=4 needs a rating column"),
     (CSV, {"min_rating": 6}, r"no rating is 6 or higher; they run from 1 to 4"),
     (CSV, {"k_core": 5}, r"the 5-core is empty"),
-    (CSV, {"k_core": 0}, r"k_core must be at least 1"),
+    (CSV, {"k_core": 0}, r"k_core must be a whole number of at least 1"),
+    (CSV, {"k_core": (2,)}, r"k_core must be a whole number of at least 1, or two"),
 ]
 
 
@@ -480,6 +496,9 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="holds a tab or line end"):
         write_interactions(log, path)
     assert path.read_text() == "old"
+    turned = read_interactions(pd.DataFrame({"user": ["a\rb", "c"], "item": [1, 2]}))
+    with pytest.raises(ValueError, match=r"user_id 'a\\rb' holds a carriage return, which \.csv cannot; write \.parquet"):
+        write_interactions(turned, tmp_path / "x.csv")
     with pytest.raises(ValueError, match="not every user_id is a whole number"):
         write_interactions(log, tmp_path / "x.npz")
     with pytest.raises(ValueError, match=r"no format ends in '\.xlsx'"):

@@ -364,6 +364,8 @@ def test_nothing_to_carve_from():
         (FRAME, {"rule": "tempral"}, r"unknown split rule 'tempral'; did you mean 'temporal'\?"),
         (FRAME.drop(columns="time"), {"rule": "temporal"}, "'temporal' needs a time column"),
         (FRAME.drop(columns="time"), {"rule": "global_time"}, "'global_time' needs a time column"),
+        (FRAME, {"rule": "global_time", "cuts": (1,), "ratios": (0.8, 0.2)}, "give ratios or cuts, not both"),
+        (FRAME, {"rule": "all", "ratios": (0.8, 0.2)}, "'all' holds nothing out, so ratios cannot be set"),
         (FRAME, {"cuts": (1,)}, "cuts belong to split rule 'global_time'"),
         (FRAME, {"rule": "global_time", "cuts": (1, 2, 3)}, r"cuts must be \(test,\) or \(valid, test\)"),
         (FRAME, {"rule": "global_time", "cuts": (1200, 1100)}, "cuts must be in order of time"),
