@@ -325,7 +325,7 @@ def csr_tensor(matrix: sparse.csr_matrix) -> Tensor:
     return csr_of(pointers, columns, torch.from_numpy(matrix.data), matrix.shape)
 
 
-def csr_of(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+def csr_of(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
     """torch's sparse CSR of parts that fit, without its word, at the first one, that CSR is in beta."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
