@@ -123,7 +123,7 @@ def test_rows_and_blocks_that_are_none():
     scorer = Fixed(with_ties())
     with pytest.raises(ValueError, match="block must be at least 1, got -1"):
         rank.top_k(scorer, [0, 1], 2, block=-1)
-    with pytest.raises(ValueError, match="row numbers are integers, got torch.bool"):
+    with pytest.raises(ValueError, match=r"row numbers are integers, got torch\.bool"):
         rank.top_k(scorer, np.arange(NUM_USERS) < 2, 2)
 
 
