@@ -138,7 +138,8 @@ class HeteroGraph:
         if len(meant) == 1:
             return meant[0]
         reason = f"could be {' or '.join(meant)}" if meant else "is no type"
-        raise ValueError(f"meta-path {_shown(metapath)}: {step!r} {reason}; types: {', '.join(self.counts)}")
+        hint = "; give the types as a list, for '-' parts them in a text" if any("-" in name for name in self.counts) else ""
+        raise ValueError(f"meta-path {_shown(metapath)}: {step!r} {reason}; types: {', '.join(self.counts)}{hint}")
 
     def path(self, metapath: MetaPath) -> Operator:
         """Path counts from the first type to the last as a chained operator: no product is formed."""

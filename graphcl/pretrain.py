@@ -180,7 +180,7 @@ def train(
         rundir.write_tensors(directory / "model.safetensors", phase.model.state_dict())
     rundir.write_ids(directory, nodes=np.arange(len(embedding)) if made.ids is None else made.ids)
     tensors = {"embedding": embedding.float(), "labels": made.labels}
-    tensors |= {f"{part}_{rate}": rows for rate, split in made.splits.items() for part, rows in split._asdict().items()}
+    tensors |= {f"{part}_{rate}": rows.clone() for rate, split in made.splits.items() for part, rows in split._asdict().items()}
     tensors |= {} if clusters is None else {"clusters": clusters}
     num_clusters = clusters_in(made)
     rundir.write_tensors(directory / "nodes.safetensors", tensors, {"rates": list(made.splits), "num_clusters": num_clusters})

@@ -204,7 +204,7 @@ def _column(table: pd.DataFrame, columns: Mapping[str, str], what: str) -> Any:
     """The name of the log's column, else the plain one, else one that is well known; None where there is none of these.
 
     Raises:
-        ValueError: two that are well known.
+        ValueError: two well-known ones of users or of items.
     """
     asked = columns.get(f"{what}_col")
     if asked == "" and what in ("time", "rating"):
@@ -212,19 +212,20 @@ def _column(table: pd.DataFrame, columns: Mapping[str, str], what: str) -> Any:
     for name in (asked, what):
         if name is not None and name in table:
             return name
-    like = [name for name in table if role(str(name)) == what]
-    if len(like) > 1:
+    like = [name for name in table if role(str(name)) == what and name != "score"]  # which is what recommend calls its own
+    if len(like) > 1 and what in ("user", "item"):
         both = " and ".join(repr(name) for name in like)
         raise ValueError(f"a history's columns {both} could each be the {what}; call one of them {what!r}")
     return like[0] if like else None
 
 
-def _columns_of(table: pd.DataFrame, config: Mapping[str, Any]) -> tuple[pd.Series, list[Any]]:
-    """Users and items: by the names of the log's columns, else by user and item or well-known names, else the first two. In order of time
-    where the table has that, and without rows whose rating the run's log would not have kept.
+def _columns_of(table: pd.DataFrame, config: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """Names [n] of the users, and of every row whose it is and its item: by the names of the log's columns, else by user and item or
+    well-known names, else the first two. In order of time where the table has that, and without rows whose rating the run's log would
+    not have kept.
 
     Raises:
-        ValueError: only one column, a user without an item or the other way round, or a time or rating that is missing or none.
+        ValueError: only one column, a user without an item or the other way round, or a user, time or rating that is missing or none.
     """
     if table.shape[1] < 2:
         raise ValueError("a history needs two columns, user and item")
@@ -238,14 +239,17 @@ def _columns_of(table: pd.DataFrame, config: Mapping[str, Any]) -> tuple[pd.Seri
     def where(row: int) -> str:
         return f"row {row + 1} of the history"
 
+    users, items = (table.iloc[:, 0], table.iloc[:, 1]) if user is None else (table[user], table[item])
+    if users.isna().any():
+        raise ValueError(f"{where(int(users.isna().argmax()))} has no user")
     kept = np.arange(len(table))
     if time is not None:
         kept = np.argsort(seconds_of(table[time], "time", where, dates=are_dates(table[time])), kind="stable")
     threshold = rating_threshold(config)
     if rating is not None and threshold is not None:
         kept = kept[numbers_of(table[rating], "rating", where)[kept] >= threshold]
-    users, items = (table.iloc[:, 0], table.iloc[:, 1]) if user is None else (table[user], table[item])
-    return users.iloc[kept].reset_index(drop=True), items.iloc[kept].tolist()
+    owner, names = pd.factorize(users)
+    return names, owner[kept], items.iloc[kept].tolist()
 
 
 def known_items(
@@ -258,10 +262,7 @@ def known_items(
         ValueError: no two columns, a row without a user, a text where a list of items is meant, or nobody with a known item.
     """
     if isinstance(histories, pd.DataFrame):
-        users, items = _columns_of(histories, config)
-        if users.isna().any():
-            raise ValueError(f"row {int(users.isna().argmax()) + 1} of the history has no user")
-        owner, names = pd.factorize(users)
+        names, owner, items = _columns_of(histories, config)
     elif not isinstance(histories, Mapping):
         raise ValueError(f"histories are a table, or items by user ({{user: [item, ...]}}), got {type(histories).__name__}")
     else:
@@ -275,7 +276,12 @@ def known_items(
     counts = np.bincount(owner[known], minlength=len(names))
     names = np.asarray(names, dtype=object)
     if not counts.any():
-        raise ValueError("there is no history with an item of the log" if len(names) else "there is no history")
+        low = (
+            f" rated {threshold:g} or more"
+            if isinstance(histories, pd.DataFrame) and (threshold := rating_threshold(config))
+            else ""
+        )
+        raise ValueError(f"there is no history with an item of the log{low}" if len(names) else "there is no history")
     if not counts.all():
         shown = ", ".join(repr(name) for name in names[counts == 0][:5]) + (", ..." if (counts == 0).sum() > 5 else "")
         warnings.warn(f"{(counts == 0).sum()} histories hold no item of the log and are left out: {shown}", stacklevel=3)

@@ -238,6 +238,7 @@ def _plain(value: Any) -> Any:
     """What JSON can hold, and reads as it wrote it."""
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, (str, bool, int, float)) else str(value)
 
 

@@ -87,8 +87,12 @@ def written(optuna: Any, study: Any, directory: Path, about: Mapping[str, Any]) 
     """Writes the table of trials, and the best one if any is complete."""
     counted = ended(optuna, study)
     columns = ("outcome", "score", "best_epoch", "epochs", "seconds", "seed")
+
+    def drawn(params: Mapping[str, Any]) -> dict[str, Any]:  # epochs may be drawn, which trained fewer
+        return {f"{key} drawn" if key in columns else key: value for key, value in params.items()}
+
     rows = [
-        {"trial": n, **{c: t.user_attrs[c] for c in columns}, **t.params, "error": t.user_attrs["error"]}
+        {"trial": n, **{c: t.user_attrs[c] for c in columns}, **drawn(t.params), "error": t.user_attrs["error"]}
         for n, t in enumerate(counted)
     ]
     frame = pd.DataFrame(rows).astype({"best_epoch": "Int64"}) if rows else pd.DataFrame()

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 import graphcl
 from graphcl import bench, cli, compare, rundir, runs, tune
+from graphcl.cli.histories import read_histories
 from graphcl.data import PROTOCOLS
 from graphcl.data.fingerprint import of_split
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
@@ -246,6 +247,35 @@ def test_histories_of_any_form(graphcl_, here, trained, history):
     assert code == 0, err
     items = [item for item in ("i01", "i02") if item in history]
     assert read(Path("r.csv"))["item"].tolist() == graphcl.load("run").recommend(histories={"v": items}, k=3)["item"].tolist()
+
+
+def test_histories_are_what_the_log_was(graphcl_, here):
+    """A format that had to be told is tried first where a table has no names; typed names are names."""
+    Path("log.txt").write_text("".join(f"{u} {u % 5} {(u + 1) % 5 + 5} {u % 4 + 10} {u % 3 + 14}\n" for u in range(12)))
+    assert graphcl_("train popular log.txt --format adjacency --no-floor --out run")[0] == 0
+    for text in ("1 5 6\n1 7 8\n", "1 5 6\n2 7 8\n3 5 9\n"):
+        Path("h.txt").write_text(text)
+        frame = read_histories(Path("h.txt"), graphcl.load("run").config, {})
+        assert frame["item"].tolist() == [int(item) for line in text.splitlines() for item in line.split()[1:]]
+    Path("h.csv").write_text("user,item\n1,5\n")
+    assert read_histories(Path("h.csv"), graphcl.load("run").config, {})["item"].tolist() == [5]
+    Path("s.inter").write_text("buyer:token\tthing:token\tts:float\tplayed:float\n1\t5\t1\t9\n1\t6\t2\t8\n")
+    config = {"preset": None, "columns": {"user_col": "buyer", "item_col": "thing", "time_col": "played"}}
+    assert read_histories(Path("s.inter"), config, {})["item"].tolist() == [6, 5]
+
+
+def test_ratings_of_a_frame_of_histories(here):
+    frame = pd.DataFrame({"user": ["a", "b", "a"], "item": ["i01", "i02", "i03"], "rating": [5, 1, 1], "time": [1, 2, 3]})
+    log = toy_frame().assign(rating=5)
+    run = graphcl.train("itemknn", log, out="rated", options={"min_rating": np.int64(3)})
+    with pytest.warns(UserWarning, match="1 histories hold no item of the log and are left out: 'b'"):
+        assert set(run.recommend(histories=frame, k=2)["user"]) == {"a"}
+    with pytest.raises(ValueError, match="there is no history with an item of the log rated 3 or more"):
+        run.recommend(histories=frame.iloc[1:], k=2)
+    with pytest.raises(ValueError, match="row 2 of the history has no user"):
+        run.recommend(histories=frame.assign(user=["a", None, "a"], time=[1, 3, 2]))
+    own = run.recommend(histories={"a": ["i01"]}, k=2)  # its scores are no ratings
+    assert len(run.recommend(histories=own, k=2)) == 2
 
 
 def test_a_frame_of_histories_goes_by_names(graphcl_, here):

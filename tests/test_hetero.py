@@ -129,6 +129,13 @@ def test_meta_paths_that_do_not_compose(path, said):
             getattr(graph(), method)(path)
 
 
+def test_a_type_with_a_dash_in_its_name():
+    named = HeteroGraph.from_edges({"a": 2, "b-c": 3}, {("a", "b-c"): np.array([[0, 1], [0, 2]])}, "a")
+    assert named.types(["a", "b-c", "a"]) == ("a", "b-c", "a")
+    with pytest.raises(ValueError, match="'c' is no type; types: a, b-c; give the types as a list, for '-' parts them in a text"):
+        named.types("a-b-c-a")
+
+
 def test_initials_that_could_be_two_types():
     ends = np.zeros((2, 1), dtype=int)
     two = HeteroGraph.from_edges({"paper": 1, "person": 1}, {("paper", "person"): ends}, "paper")

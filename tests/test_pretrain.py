@@ -251,6 +251,18 @@ def test_a_graph_without_labels(tmp_path):
             run.clusters()
 
 
+def test_splits_may_share_their_parts(tmp_path):
+    """One validation and test part for all label rates once stopped a run when it was written, after training."""
+    data = planted()
+    whole = data.splits[5]
+    own = NodeData.from_graph(
+        data.graph, ["PAP", "PSP"], data.labels.numpy(), {5: tuple(whole), 3: (whole.train[:9], whole.valid, whole.test)}
+    )
+    run = pretrain.train("svd_hops", own, out=tmp_path / "run", dim=4)
+    assert graphcl.load(run.path).evaluate() == run.result["metrics"]
+    assert {"ma_f1@3", "ma_f1@5"} <= set(run.result["metrics"]["test"])
+
+
 def test_a_probe_that_chooses_needs_splits(tmp_path):
     """It was found out at the first evaluation, and a directory was left behind."""
     data = replace(planted(), splits={})

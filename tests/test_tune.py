@@ -85,6 +85,14 @@ def test_a_trial_is_scored_by_what_ranks(made, tmp_path):
         assert (row["score"], row["best_epoch"]) == scores[row["beside_weight"]]
 
 
+def test_drawn_epochs_stand_beside_those_trained(made, tmp_path):
+    given = {**SMALL, "patience": 1, "learning_rate": 1e-9}
+    del given["epochs"]
+    tuned = tune.tune("lightgcn", made, trials=2, out=tmp_path / "study", seed=5, space={"epochs": [30, 40]}, **given)
+    assert set(tuned.trials["epochs drawn"]) <= {20, 30, 40}
+    assert (tuned.trials["epochs"] < 20).all()
+
+
 def test_a_closed_form_is_searched_too(made, tmp_path):
     tuned = tune.tune("itemknn", made, trials=6, out=tmp_path, metric="hr@7", space={"neighbours": [1, 5, 30]}, shrink=2)
     plan = protocols.plan(made)

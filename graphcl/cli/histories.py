@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ def read_histories(path: Path, config: dict[str, Any], given: dict[str, str]) ->
     """A frame of user, item and perhaps rating, in order of time. Columns and format that are ``given`` go over those of the run."""
     import pandas as pd
 
-    from graphcl.data.columns import MissingColumn
+    from graphcl.data.columns import MissingColumn, role
     from graphcl.data.read import read_interactions
     from graphcl.run import rating_threshold
     from graphcl.sequence import in_order
@@ -19,17 +18,20 @@ def read_histories(path: Path, config: dict[str, Any], given: dict[str, str]) ->
     trained = dict(config.get("columns", {}))
     if rating_threshold(config) is None:
         trained["rating_col"] = ""  # nothing is left out by it
+    last = {"rating_col": ""} if trained.get("rating_col") == "" else {}
     tries = [
         {name: column for name, column in trained.items() if name not in left_out}
         for left_out in ((), ("time_col",), ("rating_col",), ("time_col", "rating_col"))
     ]
-    # A table without the run's names has its own, or none; then it may have to be told what the log was.
-    if not _has_names(path, [trained[name] for name in ("user_col", "item_col") if trained.get(name)]):
-        tries = []
-    formats = [{"format": config["options"]["format"]}] if config.get("options", {}).get("format") else []
-    last = {"rating_col": ""} if trained.get("rating_col") == "" else {}
+    fields = _first_fields(path)
+    roles = {role(field) for field in fields or ()}
+    wanted = {trained[name] for name in ("user_col", "item_col") if trained.get(name)}
+    if fields is not None and not (wanted <= set(fields) if wanted else {"user", "item"} <= roles):
+        # The table has not the run's names. It has well-known ones, or none: then it is what the log was, if that had to be told.
+        told = config.get("options", {}).get("format")
+        tries = [{**last, "format": told}] if told and not {"user", "item"} <= roles else []
     failed: ValueError | None = None
-    for remembered in [*tries, last, *({**last, **each} for each in formats)]:
+    for remembered in [*tries, last]:
         try:
             log = read_interactions(path, **{**remembered, **given})  # type: ignore[arg-type]
             break
@@ -37,7 +39,7 @@ def read_histories(path: Path, config: dict[str, Any], given: dict[str, str]) ->
             failed = error
         except ValueError as error:
             failed = error
-            if remembered in tries:  # the names are there: it is the table that is wrong
+            if "format" not in remembered:  # the names are there: it is the table that is wrong
                 raise
     else:
         assert failed is not None
@@ -47,15 +49,17 @@ def read_histories(path: Path, config: dict[str, Any], given: dict[str, str]) ->
     return frame if log.rating is None else frame.assign(rating=log.rating)
 
 
-def _has_names(path: Path, names: list[str]) -> bool:
-    """Whether columns are named in the first line of a text; of other files their readers tell."""
+def _first_fields(path: Path) -> list[str] | None:
+    """The fields of a text's first line; None of other files, of which their readers tell."""
+    from graphcl.data.sniff import TYPED
     from graphcl.data.source import text_blocks
 
     if not path.is_file():
-        return True
+        return None
     with path.open("rb") as file:
         if file.read(4) in (b"PAR1", b"PK\x03\x04"):
-            return True
+            return None
     line = next(text_blocks(path), b"").lstrip().partition(b"\n")[0].decode()
-    fields = [field.strip(' "\r') for field in re.split(r"[\t,;| ]", line)]
-    return all(name in fields or (" " in name and name in line) for name in names)
+    delimiter = next((each for each in "\t,;|" if each in line), None)
+    fields = [field.strip(' "\r') for field in line.split(delimiter)]
+    return [field.rpartition(":")[0] if TYPED.fullmatch(field) else field for field in fields]

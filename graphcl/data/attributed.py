@@ -244,8 +244,10 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
         split = LabelSplit(*(torch.from_numpy(_ids(arrays, f"{part}_idx", root, len(y))) for part in PARTS))
         splits[rate_of(split, labels)] = split
     graph = Graph.from_pairs(edges[:, 0], edges[:, 1], len(y))
-    num_clusters = int(arrays["num_clusters"]) if "num_clusters" in arrays else 0
-    return AttributedData(name or root.stem, graph, x, labels, splits, num_clusters, classes)
+    clusters = arrays.get("num_clusters", np.array(0))
+    if clusters.shape != () or clusters.dtype.kind not in "iu":
+        raise ValueError(f"{root}: num_clusters must be one whole number, got {clusters.dtype} of shape {clusters.shape}")
+    return AttributedData(name or root.stem, graph, x, labels, splits, int(clusters), classes)
 
 
 def _planetoid(folder: Path, stem: str, name: str | None) -> AttributedData:

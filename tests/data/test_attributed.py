@@ -157,6 +157,12 @@ def test_arrays_that_are_not_read_are_told(tmp_path):
         read_attributed(saved(tmp_path / "toy.npz", edge_weight=np.ones(3)))
 
 
+@pytest.mark.parametrize("wrong", [np.array([3, 4]), np.array(2.7), np.array("x")])
+def test_a_number_of_clusters_that_is_none(tmp_path, wrong):
+    with pytest.raises(ValueError, match=r"toy\.npz: num_clusters must be one whole number, got"):
+        read_attributed(saved(tmp_path / "toy.npz", num_clusters=wrong))
+
+
 def test_damaged_and_foreign_files(tmp_path):
     path = saved(tmp_path / "toy.npz")
     whole = path.read_bytes()
