@@ -182,10 +182,13 @@ def rows_of(vocabulary: Vocabulary, ids: Any, what: str) -> np.ndarray:
     rows = vocabulary.rows(ids)
     if (rows < 0).any():
         unknown = [ids[i] for i in np.flatnonzero(rows < 0)]
-        shown = ", ".join(repr(i) for i in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         hint = "; for people who are not in it, give their items as histories (--history)" if what == "user" else ""
-        raise ValueError(f"{len(unknown)} {what}{'s are' if len(unknown) > 1 else ' is'} not in the log: {shown}{hint}")
+        raise ValueError(f"{len(unknown)} {what}{'s are' if len(unknown) > 1 else ' is'} not in the log: {_shown(unknown)}{hint}")
     return rows
+
+
+def _shown(ids: Sequence[Any]) -> str:
+    return ", ".join(repr(i) for i in ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def rating_threshold(config: Mapping[str, Any]) -> float | None:
@@ -242,14 +245,15 @@ def _columns_of(table: pd.DataFrame, config: Mapping[str, Any]) -> tuple[np.ndar
     users, items = (table.iloc[:, 0], table.iloc[:, 1]) if user is None else (table[user], table[item])
     if users.isna().any():
         raise ValueError(f"{where(int(users.isna().argmax()))} has no user")
-    kept = np.arange(len(table))
+    order = np.arange(len(table))
     if time is not None:
-        kept = np.argsort(seconds_of(table[time], "time", where, dates=are_dates(table[time])), kind="stable")
+        order = np.argsort(seconds_of(table[time], "time", where, dates=are_dates(table[time])), kind="stable")
+    owner, names = pd.factorize(users.iloc[order])
     threshold = rating_threshold(config)
     if rating is not None and threshold is not None:
-        kept = kept[numbers_of(table[rating], "rating", where)[kept] >= threshold]
-    owner, names = pd.factorize(users)
-    return names, owner[kept], items.iloc[kept].tolist()
+        kept = numbers_of(table[rating], "rating", where)[order] >= threshold
+        owner, order = owner[kept], order[kept]
+    return names, owner, items.iloc[order].tolist()
 
 
 def known_items(
@@ -281,10 +285,11 @@ def known_items(
             if isinstance(histories, pd.DataFrame) and (threshold := rating_threshold(config))
             else ""
         )
-        raise ValueError(f"there is no history with an item of the log{low}" if len(names) else "there is no history")
+        given = f"; it has none of {_shown(items)}" if len(items) else ""
+        raise ValueError(f"there is no history with an item of the log{low}{given}" if len(names) else "there is no history")
     if not counts.all():
-        shown = ", ".join(repr(name) for name in names[counts == 0][:5]) + (", ..." if (counts == 0).sum() > 5 else "")
-        warnings.warn(f"{(counts == 0).sum()} histories hold no item of the log and are left out: {shown}", stacklevel=3)
+        told = f"{(counts == 0).sum()} histories hold no item of the log and are left out: {_shown(names[counts == 0])}"
+        warnings.warn(told, stacklevel=3)
     if not known.all():
         warnings.warn(
             f"{(~known).sum()} of {len(known)} items of the histories are not in the log; they play no part", stacklevel=3

@@ -265,7 +265,7 @@ def test_a_table_of_histories_is_read_by_its_names(run):
     pd.testing.assert_frame_equal(run.recommend(histories=table.assign(time=[3, 2, 1]), k=3), plain)
     placed = table[["user", "item"]].iloc[::-1].set_axis(["who", "what"], axis=1)
     pd.testing.assert_frame_equal(run.recommend(histories=placed, k=3), plain)
-    with pytest.raises(ValueError, match="has a column 'item', but none 'user'; its columns are item, who"):
+    with pytest.raises(ValueError, match="has a column 'item', but none for the user; its columns are item, who"):
         run.recommend(histories=table[["item"]].assign(who=1), k=3)
 
 

@@ -310,7 +310,7 @@ def _write_frame(frame: Any, out: Path) -> None:
 
 @app.command()
 def similar(run: RunDir, item: Annotated[str, typer.Option(help="An item id.")], k: int = 20, as_json: Json = False) -> None:
-    """The items nearest to one item."""
+    """The items nearest to one item: by cosine of embeddings, or for a recipe without any by the score that a history of it gives."""
     frame = _recommender(run).similar(item, k)
     print(frame.to_json(orient="records") if as_json else frame.to_string(index=False))
 
