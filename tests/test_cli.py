@@ -270,7 +270,7 @@ def test_ratings_of_a_frame_of_histories(here):
     run = graphcl.train("itemknn", log, out="rated", options={"min_rating": np.int64(3)})
     with pytest.warns(UserWarning, match="1 histories hold no item of the log and are left out: 'b'"):
         assert set(run.recommend(histories=frame, k=2)["user"]) == {"a"}
-    with pytest.raises(ValueError, match="there is no history with an item of the log rated 3 or more$"):
+    with pytest.raises(ValueError, match=r"there is no history with an item of the log rated 3 or more$"):
         run.recommend(histories=frame.iloc[1:], k=2)
     with pytest.raises(ValueError, match="row 2 of the history has no user"):
         run.recommend(histories=frame.assign(user=["a", None, "a"], time=[1, 3, 2]))

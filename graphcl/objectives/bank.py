@@ -22,8 +22,8 @@ class Bank(Approximate):
     exponential, not of the sum.
 
     Raises:
-        ValueError: a size below 1, at the call rows of another width, or a second pair of one kind in a step (each layer or view needs a
-            bank of its own).
+        ValueError: a size below 1, at the call rows of another width, after the step that it was asked for several pairs of one kind
+            (each layer or view needs a bank of its own).
 
     Source: MoCo, He et al., CVPR 2020; with the batch's own keys as XBM, Wang et al., CVPR 2020.
     """
@@ -37,8 +37,14 @@ class Bank(Approximate):
             self.register_buffer(f"{kind}_rows", torch.zeros(min(size, count), dim))
             self.register_buffer(f"{kind}_ids", torch.full((min(size, count),), -1))
         self._pending: dict[str, tuple[Tensor, Tensor]] = {}
+        self._twice: set[str] = set()  # kinds of which other keys came in one step
 
     def after_step(self, inputs, step: int, rng: torch.Generator) -> None:
+        if self._twice:
+            kinds = ", ".join(sorted(self._twice))
+            raise ValueError(
+                f"other keys of kind {kinds} came in one step: a bank holds those of one view; give each pair its own"
+            )
         for kind, (ids, rows) in self._pending.items():
             # Rows stand by degree: cut in order, only hubs would stay.
             order = torch.randperm(len(ids), generator=rng).to(ids.device)
@@ -66,9 +72,7 @@ class Bank(Approximate):
         if self.training:
             before = self._pending.get(call.kind)
             if before is not None and not (torch.equal(before[0], fresh) and torch.equal(before[1], keys)):
-                raise ValueError(
-                    f"keys of kind {call.kind!r} came twice in a step: a bank holds those of one view; give each its own"
-                )
+                self._twice.add(call.kind)
             self._pending[call.kind] = fresh, keys.detach()
         return log_sum_exp(
             call.query, torch.cat([keys, rows[kept].to(keys)]), call.temperature, tile_entries=self.tile_entries, bias=call.bias(columns),

@@ -46,6 +46,7 @@ def two_layers():
     bank = Bank({"node": 8}, 3, D)
     for seed in (1, 2):
         bank(table(2, D, 0), Table(table(8, D, seed)), torch.tensor([0, 1]), temperature=T)
+    bank.after_step(None, 1, torch.Generator())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def two_layers():
     [
         (lambda: Bank({"node": 8}, 0, D), "size must be 1 or more"),
         (lambda: Bank({"node": 8}, 3, D)(table(2, D, 0), Table(table(8, D, 1)), torch.tensor([0, 1]), temperature=T, kind="x"), "no kind 'x'"),
-        (lambda: two_layers(), "came twice in a step"),
+        (lambda: two_layers(), "other keys of kind node came in one step"),
         (lambda: Bank({"node": 8}, 3, 5)(table(2, D, 0), Table(table(8, D, 1)), torch.tensor([0, 1]), temperature=T), "rows of width 5, got 3"),
     ],
 )  # fmt: skip

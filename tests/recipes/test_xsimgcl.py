@@ -46,6 +46,5 @@ def test_the_contrast_reads_a_layer_that_there_is(settings):
 
 
 def test_layers_of_which_there_are_none():
-    model = xsimgcl.build(xsimgcl.Config(num_layers=0, contrast_layer=0), dense.log(), rng=dense.generator(0))
     with pytest.raises(ValueError, match="layers from 1 on are read, but the encoder has num_layers 0"):
-        model.losses(dense.inputs(), dense.BATCH, dense.generator(4))
+        xsimgcl.build(xsimgcl.Config(num_layers=0, contrast_layer=0), dense.log(), rng=dense.generator(0))
