@@ -96,9 +96,9 @@ class Run(rundir.Finished):
 
         ``users``: ids of the log; None takes all of them. ``histories``: items of people who need not be in the log, as
         ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or well-known ones; else its first two), of which
-        rows go whose rating the log would not have kept; they are embedded from these items alone: a known user's own history is not added, and items that the log has not play no part, which
-        a warning says, as it does of users whom training has seen nothing of. ``exclude_seen`` leaves out every interaction of the log
-        (of the history). Users with fewer than ``k`` items left get fewer rows.
+        rows go whose rating the log would not have kept; they are embedded from these items alone: a known user's own history is not
+        added, and items that the log has not play no part, which a warning says, as it does of users whom training has seen nothing of.
+        ``exclude_seen`` leaves out every interaction of the log (of the history). Users with fewer than ``k`` items left get fewer rows.
 
         Raises:
             ValueError: users that are not in the log, a history without any known item, both arguments at once, k that is no whole

@@ -81,8 +81,9 @@ class SequenceRun(rundir.Finished):
 
         ``users``: ids of the log, from their whole histories, held-out items too; None takes all. ``histories``: items of anybody,
         oldest first, as ``{user: [item, ...]}`` or a frame with the log's columns of users and items (or well-known ones; else its
-        first two), in order of its times where it has some; a known user's own history is not added, and items that the log has not play no part, which a warning says. ``exclude_seen`` leaves out every item of the
-        history. Users with fewer than ``k`` items left get fewer rows.
+        first two), in order of its times where it has some; a known user's own history is not added, and items that the log has not
+        play no part, which a warning says. ``exclude_seen`` leaves out every item of the history. Users with fewer than ``k`` items left
+        get fewer rows.
 
         Raises:
             ValueError: users that are not in the log, a history without any known item, both arguments at once, k < 1.

@@ -63,10 +63,10 @@ def split(
     all           everything is train: there is nothing to select or measure on
     ============= ===================================================================================================
 
-    `ratios`: train, validation, test (.8, .1, .1), or train and test; leave_one_out reads of them whether there is validation. A user's part is rounded down but is at least one pair where the
-    user has enough. What is parted are distinct pairs, at their earliest time; every repeat goes where its pair goes, so no
-    pair is both learned and tested. Parts depend on `split_seed` and the ids, not on the order of rows (but for
-    leave_one_out without times).
+    `ratios`: train, validation, test (.8, .1, .1), or train and test; leave_one_out reads of them whether there is
+    validation. A user's part is rounded down but is at least one pair where the user has enough. What is parted are
+    distinct pairs, at their earliest time; every repeat goes where its pair goes, so no pair is both learned and tested.
+    Parts depend on `split_seed` and the ids, not on the order of rows (but for leave_one_out without times).
 
     Raises: ValueError for fewer than two users or items, an empty part, a rule without the time it needs, ratios beside cuts or under
     `all`.

@@ -16,10 +16,10 @@ from graphcl.objectives.rows import places_of
 class Sampled(Approximate):
     """``count`` keys, drawn anew at every call for all anchors together, beside each anchor's positives.
 
-    Keys are drawn with replacement, alike, or in proportion to ``popularity ** power``, which all kinds then need. ``log_q`` subtracts ``log(count q_j)`` from a
-    drawn key's logit, so that the sum estimates that over all keys with any popularity without bias; without it popular keys count as
-    often as they are drawn. A key that is an anchor's positive, or excluded, is masked where it is drawn. The logarithm of the estimate is biased
-    low, the more the fewer are drawn and the lower the temperature.
+    Keys are drawn with replacement, alike, or in proportion to ``popularity ** power``, which all kinds then need. ``log_q`` subtracts
+    ``log(count q_j)`` from a drawn key's logit, so that the sum estimates that over all keys with any popularity without bias; without it
+    popular keys count as often as they are drawn. A key that is an anchor's positive, or excluded, is masked where it is drawn. The
+    logarithm of the estimate is biased low, the more the fewer are drawn and the lower the temperature.
 
     Raises:
         ValueError: a setting outside its range, popularity of which none is above 0; at the call popularity for another number of keys, or
