@@ -113,9 +113,7 @@ def sliced_metrics(
     members = np.asarray(members, dtype=bool)
     if members.shape != (truth.shape[1],):
         raise ValueError(f"members must say yes or no for each of {truth.shape[1]} items, got shape {members.shape}")
-    relevant = _pattern(truth)
-    ones = np.ones(relevant.nnz, dtype=np.int8)  # a stored zero counts as well
-    some = sparse.csr_matrix((ones, relevant.indices, relevant.indptr), shape=relevant.shape).multiply(members[None, :]).tocsr()
+    some = _pattern(truth).multiply(members[None, :]).tocsr()
     some.eliminate_zeros()
     hits, sizes = hit_matrix(top, some)
     out = _from_hits(hits, np.maximum(sizes, 1), ks, names)
@@ -255,9 +253,9 @@ def _cutoffs(ks: Sequence[int], top: np.ndarray) -> Sequence[int]:
 
 
 def _pattern(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Stored entries, each once, columns sorted; the caller's matrix stays as it is."""
+    """Stored entries, zeros too, each once as a one, columns sorted; the caller's matrix stays as it is."""
     matrix = sparse.csr_matrix(matrix)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    return matrix
+    return sparse.csr_matrix((np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -280,11 +280,8 @@ def known_items(
     counts = np.bincount(owner[known], minlength=len(names))
     names = np.asarray(names, dtype=object)
     if not counts.any():
-        low = (
-            f" rated {threshold:g} or more"
-            if isinstance(histories, pd.DataFrame) and (threshold := rating_threshold(config))
-            else ""
-        )
+        threshold = rating_threshold(config) if isinstance(histories, pd.DataFrame) else None
+        low = f" rated {threshold:g} or more" if threshold else ""
         given = f"; it has none of {_shown(items)}" if len(items) else ""
         raise ValueError(f"there is no history with an item of the log{low}{given}" if len(names) else "there is no history")
     if not counts.all():

@@ -19,27 +19,29 @@ def read_histories(path: Path, config: dict[str, Any], given: dict[str, str]) ->
     if rating_threshold(config) is None:
         trained["rating_col"] = ""  # nothing is left out by it
     last = {"rating_col": ""} if trained.get("rating_col") == "" else {}
-    tries = [
-        {name: column for name, column in trained.items() if name not in left_out}
-        for left_out in ((), ("time_col",), ("rating_col",), ("time_col", "rating_col"))
-    ]
+    told = config.get("options", {}).get("format")
+    wanted = {trained[name] for name in ("user_col", "item_col") if trained.get(name)}
+
+    def without(*names: str) -> dict[str, str]:
+        return {name: column for name, column in trained.items() if name not in names}
+
     fields = _first_fields(path)
     roles = {role(field) for field in fields or ()}
-    wanted = {trained[name] for name in ("user_col", "item_col") if trained.get(name)}
-    if fields is not None and not (wanted <= set(fields) if wanted else {"user", "item"} <= roles):
-        # The table has not the run's names. It has well-known ones, or none: then it is what the log was, if that had to be told.
-        told = config.get("options", {}).get("format")
-        tries = [{**last, "format": told}] if told and not {"user", "item"} <= roles else []
+    tries: list[dict[str, str]] = []
+    if fields is None:  # the reader looks for columns before it reads any
+        tries = [without(), without("time_col"), without("rating_col"), without("time_col", "rating_col")]
+    elif wanted <= set(fields) if wanted else {"user", "item"} <= roles:
+        tries = [without(*(name for name in ("time_col", "rating_col") if trained.get(name) and trained[name] not in fields))]
+    elif told and not {"user", "item"} <= roles:  # no names that are known: it is what the log was
+        tries = [{**last, "format": told}]
     failed: ValueError | None = None
     for remembered in [*tries, last]:
         try:
             log = read_interactions(path, **{**remembered, **given})  # type: ignore[arg-type]
             break
-        except MissingColumn as error:
-            failed = error
         except ValueError as error:
             failed = error
-            if "format" not in remembered:  # the names are there: it is the table that is wrong
+            if not isinstance(error, MissingColumn) and "format" not in remembered:  # the names are there: the table is wrong
                 raise
     else:
         assert failed is not None
@@ -51,15 +53,17 @@ def read_histories(path: Path, config: dict[str, Any], given: dict[str, str]) ->
 
 def _first_fields(path: Path) -> list[str] | None:
     """The fields of a text's first line; None of other files, of which their readers tell."""
-    from graphcl.data.sniff import TYPED
+    from graphcl.data.read import MAGIC
+    from graphcl.data.sniff import TYPED, fields_of
     from graphcl.data.source import text_blocks
+    from graphcl.data.survey import DELIMITERS
 
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        if file.read(4) in (b"PAR1", b"PK\x03\x04"):
+        if file.read(4) in MAGIC:
             return None
-    line = next(text_blocks(path), b"").lstrip().partition(b"\n")[0].decode()
-    delimiter = next((each for each in "\t,;|" if each in line), None)
-    fields = [field.strip(' "\r') for field in line.split(delimiter)]
+    line = next(text_blocks(path), b"").lstrip().partition(b"\n")[0]
+    delimiter = next((each for each in DELIMITERS if each in line), b" ").decode()
+    fields = fields_of(line.decode(), delimiter, quoted=b'"' in line)
     return [field.rpartition(":")[0] if TYPED.fullmatch(field) else field for field in fields]

@@ -194,9 +194,8 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
     Arrays of the ``.npz``: ``edges`` [E, 2], each pair once or twice; ``y`` [N], negative where there is no label; ``x_shape`` and either
     ``x_indptr`` and ``x_indices``, the CSR pattern of binary features, or ``xc_indptr``, ``xc_indices`` and ``xc_data``, the CSC form of
     others; or ``x`` [N, F]. Where there is a split, ``train_idx``, ``val_idx`` and ``test_idx``. ``num_clusters``, where it is not the
-    number of classes. Nodes in ``unlabelled_idx`` have no label
-    whatever ``y`` says, and without ``y`` no node has one. ``self_loops`` and ``subject`` are passed over; other arrays are not read, which
-    a warning says; weights of edges are refused.
+    number of classes. Nodes in ``unlabelled_idx`` have no label whatever ``y`` says, and without ``y`` no node has one. ``self_loops`` and
+    ``subject`` are passed over; other arrays are not read, which a warning says; weights of edges are refused.
 
     Raises:
         FileNotFoundError: no such file or folder, or one without a graph.

@@ -21,6 +21,9 @@ from graphcl.interactions import Interactions, Vocabulary
 FORMATS = ("csv", "tsv", "parquet", "inter", "adjacency", "triples", "npz")
 
 
+MAGIC = {b"PAR1": "parquet", b"PK\x03\x04": "npz"}  # with which files that are no texts begin
+
+
 def read_interactions(
     source: str | Path | pd.DataFrame,
     *,
@@ -91,7 +94,7 @@ def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> C
     if format is None:
         with path.open("rb") as file:
             magic = file.read(4)
-        format = {b"PAR1": "parquet", b"PK\x03\x04": "npz"}.get(magic)
+        format = MAGIC.get(magic)
         if magic[:1] in (b"{", b"[") or (format == "npz" and not _holds_arrays(path)):
             kind = "JSON" if format is None else "a zip archive"
             raise ValueError(f"{path}: {kind}, which is not read; convert it to CSV (which may be gzipped) or Parquet")

@@ -96,10 +96,7 @@ def _by_time(
         raise ValueError(f"{log.name}: split rule 'global_time' needs a time column (time_col=, --time-col)")
     if ratios is not None and cuts is not None:
         raise ValueError("give ratios or cuts, not both")
-    if cuts is None:
-        times = rules.quantile_cuts(log.time, three_ratios((0.8, 0.1, 0.1) if ratios is None else ratios))
-    else:
-        times = cut_times(cuts)
+    times = rules.quantile_cuts(log.time, three_ratios(ratios)) if cuts is None else cut_times(cuts)
     ordered = torch.from_numpy(log.time[in_order(log)])
     owners = histories.users
     before = [torch.zeros(histories.num_users, dtype=torch.int64).index_add_(0, owners, (ordered < t).long()) for t in times]

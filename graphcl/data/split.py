@@ -79,14 +79,14 @@ def split(
         raise ValueError(f"{interactions.name}: split rule {rule!r} needs a time column (time_col=, --time-col)")
     if cuts is not None and rule != "global_time":
         raise ValueError(f"cuts belong to split rule 'global_time', not to {rule!r}")
-    if ratios is not None and (rule == "all" or cuts is not None):
-        raise ValueError(
-            "give ratios or cuts, not both" if rule != "all" else "split rule 'all' holds nothing out, so ratios cannot be set"
-        )
+    if ratios is not None and rule == "all":
+        raise ValueError("split rule 'all' holds nothing out, so ratios cannot be set")
+    if ratios is not None and cuts is not None:
+        raise ValueError("give ratios or cuts, not both")
     enough_to_learn(interactions)
     if rule == "all":
         return order_by_degree(Split(interactions.name, interactions, None, None, rule, split_seed))
-    shares = three_ratios((0.8, 0.1, 0.1) if ratios is None else ratios)
+    shares = three_ratios(ratios)
     if rule == "global_time":
         times = rules.quantile_cuts(rules.first_times(interactions), shares) if cuts is None else cut_times(cuts)
         parts, with_valid = rules.global_time(interactions, times), len(times) == 2
@@ -182,7 +182,10 @@ def enough_to_learn(log: Interactions) -> None:
             raise ValueError(f"{log.name}: {'only one' if len(rows) else 'no'} {what}; there is nothing to learn from")
 
 
-def three_ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
+def three_ratios(ratios: Sequence[float] | None) -> tuple[float, float, float]:
+    """Of train, validation and test; None are the default ones."""
+    if ratios is None:
+        return 0.8, 0.1, 0.1
     shares = (ratios[0], 0.0, ratios[1]) if len(ratios) == 2 else tuple(ratios)
     if len(shares) != 3 or not min(shares) >= 0 or not shares[0] or not shares[2] or not abs(sum(shares) - 1) <= 1e-6:
         raise ValueError(

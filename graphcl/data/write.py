@@ -48,11 +48,13 @@ def write_interactions(interactions: Interactions, path: str | Path) -> Path:
 
 
 def write_text(frame: pd.DataFrame, path: Path, ending: str) -> None:
+    cannot, what = ("[\t\n\r]", "tab or line end") if ending == ".inter" else ("\r", "carriage return")
     for column in ("user_id", "item_id"):
+        if pd.api.types.is_numeric_dtype(frame[column]):
+            continue
         texts = pd.Series(frame[column].unique()).astype(str)
-        bad = texts[texts.str.contains("[\t\n\r]" if ending == ".inter" else "\r")]
+        bad = texts[texts.str.contains(cannot)]
         if len(bad):
-            what = "tab or line end" if ending == ".inter" else "carriage return"
             raise ValueError(f"{path}: {column} {bad.iloc[0]!r} holds a {what}, which {ending} cannot; write .parquet")
     if ending == ".inter":
         kinds = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}

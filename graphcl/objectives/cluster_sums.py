@@ -154,7 +154,7 @@ def _few(query: Tensor, plan: _Plan) -> ClusterBlocks | None:
     return ClusterBlocks(
         rows, pointers_of(counts), plan.partition.order,
         torch.stack([pointers[found], pointers[found + 1]], 1),
-        None if plan.weights is None else plan.weights.to(query.dtype).log(),
+        None if plan.weights is None else plan.weights.log(),
         None if banned is None else (banned[0], plan.partition.rank[banned[1]]),
     )  # fmt: skip
 
@@ -185,7 +185,7 @@ def _block(query: Tensor, keys: Tensor, plan: _Plan, span: slice, rows: Tensor, 
     found = _members(keys, members, plan.normalise)
     logits = query[rows] @ found.T / plan.temperature
     if plan.weights is not None:
-        logits += plan.weights[members].to(logits.dtype).log()
+        logits += plan.weights[members].log()
     if plan.banned is not None:
         first, last = torch.searchsorted(plan.banned[0], plan.banned[0].new_tensor([span.start, span.stop])).tolist()
         pair, key = plan.banned[0][first:last], plan.banned[1][first:last]
@@ -243,7 +243,7 @@ def _gone(
     """What excluded keys take with them: anchor and cluster, weight and inner product [E]."""
     score = _scores(query, keys, excluded, normalise)
     number, clusters, share = partition.spread_out(excluded[1])
-    weight = query.new_ones(len(excluded[1])) if weights is None else weights[excluded[1]].to(query.dtype)
+    weight = query.new_ones(len(excluded[1])) if weights is None else weights[excluded[1]]
     weight = weight[number] if share is None else weight[number] * share.to(query.dtype)
     return (excluded[0][number], clusters), weight, score[number]
 

@@ -36,11 +36,8 @@ class JSD:
         count = (weights.double() * (len(keys) - torch.bincount(own[0], minlength=len(query)))).sum()
         if count == 0:
             return loss
-        return (
-            loss
-            + curve_sum(query, keys, (weights / count).to(weights.dtype), _false, banned=own, tile_entries=self.tile_entries)
-            - math.log(2)
-        )
+        shares = (weights / count).to(weights.dtype)
+        return loss + curve_sum(query, keys, shares, _false, banned=own, tile_entries=self.tile_entries) - math.log(2)
 
 
 def _false(scores: Tensor) -> tuple[Tensor, Tensor]:

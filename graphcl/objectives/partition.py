@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from graphcl.ops import Sparse, add_rows, csr_of, row_norm, unit_rows
+from graphcl.ops import Sparse, add_rows, csr_of, divisor, row_pointers, unit_rows
 from graphcl.ops.segment import pointers_of, segment_max, segment_numbers, segment_sum
 
 _ROWS = 2**14  # keys that are read at a time
@@ -40,12 +40,12 @@ class Partition:
         sums = segment_sum(values, pointers)
         if bool((values < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise ValueError("a key's shares of the clusters must be 0 or more and sum to 1")
+        rows = segment_numbers(pointers)
         kept = values > 0  # a stored zero is no share
         if not bool(kept.all()):
-            counts = segment_sum(kept.to(sums.dtype), pointers).long()
-            pointers, columns, values = pointers_of(counts), columns[kept], values[kept]
+            rows, columns, values = rows[kept], columns[kept], values[kept]
+            pointers = row_pointers(rows, len(shares))
             shares = csr_of(pointers, columns, values, shares.shape)
-        rows = segment_numbers(pointers)
         largest = values == segment_max(values, pointers)[rows]
         ids = columns.new_full((len(shares),), shares.shape[1]).scatter_reduce_(0, rows[largest], columns[largest], "amin")
         return cls(ids, shares.shape[1], shares)
@@ -151,7 +151,6 @@ class _Pool(Function):
 
 def through_unit(gradient: Tensor, rows: Tensor) -> Tensor:  # [n, d]
     """A gradient by unit rows as one by the rows."""
-    length = row_norm(rows)
-    length = length.masked_fill((length < 1e-12) | (length == 0), torch.inf)
+    length = divisor(rows)
     unit = rows / length
     return (gradient - unit * (gradient * unit).sum(1, keepdim=True)) / length

@@ -5,6 +5,7 @@ from graphcl.ops.cluster_blocks import ClusterBlocks as ClusterBlocks
 from graphcl.ops.counter import draw_key as draw_key
 from graphcl.ops.counter import uniform as uniform
 from graphcl.ops.dense import add_rows as add_rows
+from graphcl.ops.dense import divisor as divisor
 from graphcl.ops.dense import drawn_linear as drawn_linear
 from graphcl.ops.dense import gather_rows as gather_rows
 from graphcl.ops.dense import row_norm as row_norm

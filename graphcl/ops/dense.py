@@ -53,13 +53,18 @@ def unit_rows(x: Tensor, floor: float = 1e-12) -> Tensor:  # [n, d]
     return _UnitRows.apply(x, floor)
 
 
+def divisor(x: Tensor, floor: float = 1e-12) -> Tensor:  # [n, d] -> [n, 1]
+    """Length of each row, infinite for one without a direction: x over it is zero there."""
+    length = row_norm(x)
+    return length.masked_fill((length < floor) | (length == 0), torch.inf)  # in half precision the floor is 0
+
+
 class _UnitRows(Function):
     """y = x / |x|, and back (g - y <g, y>) / |x|: half the operations of the quotient's own backward."""
 
     @staticmethod
     def forward(ctx, x, floor):
-        length = row_norm(x)
-        length = length.masked_fill_((length < floor) | (length == 0), torch.inf)  # in half precision the floor is 0
+        length = divisor(x, floor)
         y = x / length
         ctx.save_for_backward(y, length)
         return y

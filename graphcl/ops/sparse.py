@@ -302,12 +302,12 @@ class _Product(Function):
         ctx.op, ctx.ids = op, ids
         if x.ndim != 2 or x.shape[0] != op.shape[1]:
             raise ValueError(f"a table of {op.shape[1]} rows is needed, got {tuple(x.shape)}")
-        if not x.is_floating_point() or (x.device.type == "cpu" and x.dtype not in (torch.float32, torch.float64)):
-            raise ValueError(
-                f"a table of {'float32 or float64' if x.device.type == 'cpu' else 'floats'} is needed, got {x.dtype}"
-            )
         if x.device.type == "cpu":
+            if x.dtype not in (torch.float32, torch.float64):
+                raise ValueError(f"a table of float32 or float64 is needed, got {x.dtype}")
             return op._apply(x, ids, eps, key)
+        if not x.is_floating_point():
+            raise ValueError(f"a table of floats is needed, got {x.dtype}")
         return (op if ids is None else op.select(ids))._torch_csr(x.dtype) @ x
 
     @staticmethod
