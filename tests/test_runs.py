@@ -537,7 +537,7 @@ def test_a_split_without_the_needed_part(tmp_path):
     assert graphcl.train("popular", whole, out=tmp_path / "run", protocol="as-published").result["metrics"].keys() == {"test"}
 
 
-@pytest.mark.parametrize("recipe", ["itemknn", "ease", "gfcf"])
+@pytest.mark.parametrize("recipe", ["itemknn", "ease", "gfcf", "bspm"])
 def test_a_closed_form_is_refitted_on_validation_too(csv, tmp_path, recipe):
     """It was fitted on train alone, and scored train and validation once it was loaded."""
     settings = {"factors": 5} if recipe == "gfcf" else {}

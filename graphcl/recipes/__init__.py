@@ -27,6 +27,7 @@ RECIPES: dict[str, str] = {
     "itemknn": "graphcl.recipes.itemknn",
     "ease": "graphcl.recipes.ease",
     "gfcf": "graphcl.recipes.gfcf",
+    "bspm": "graphcl.recipes.bspm",
     "svd_kmeans": "graphcl.recipes.svd_kmeans",
     "popular_items": "graphcl.recipes.popular_items",
     "own_history": "graphcl.recipes.own_history",

@@ -55,21 +55,21 @@ class GraphFilters:
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
         histories = history_rows(users, self.train)
-        near = torch.from_numpy(times_sparse_twice(histories, self.back, self.normal))
-        low = torch.from_numpy(times_dense(histories, self.into))
-        return near.addmm_(low, self.out_of)
+        return self.near(histories).add_(self.low(histories))
+
+    def near(self, histories: sparse.csr_matrix) -> Tensor:  # [b, I]
+        return torch.from_numpy(times_sparse_twice(histories, self.back, self.normal))
+
+    def low(self, histories: sparse.csr_matrix) -> Tensor:  # [b, I]
+        """Already weighted by alpha."""
+        return torch.from_numpy(times_dense(histories, self.into)) @ self.out_of
 
     def state(self) -> dict[str, Tensor]:
         return {"factors": self.factors}
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator | None = None) -> GraphFilters:
-    if config.alpha == 0:
-        factors = torch.zeros(data.num_items, 0)
-    else:
-        found = truncated_svd(Sparse.from_scipy(normalised(data.matrix)), min(config.factors, *data.matrix.shape))
-        factors = found.v[:, found.s > 1e-6 * found.s[0]].contiguous()
-    return GraphFilters(data.matrix, factors, config.alpha)
+    return GraphFilters(data.matrix, right_factors(data.matrix, config.factors if config.alpha else 0), config.alpha)
 
 
 def restore(config: Config, data: Interactions, state: dict[str, Tensor]) -> GraphFilters:
@@ -83,3 +83,11 @@ def normalised(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     rows = np.repeat(np.arange(matrix.shape[0]), by_user)
     data = 1 / np.sqrt(by_user[rows] * by_item[matrix.indices].astype(np.float64))  # degrees of 0 have no entries
     return sparse.csr_matrix((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def right_factors(matrix: sparse.csr_matrix, num: int) -> Tensor:
+    """The first ``num`` right singular vectors of R~, [I, k], less those of singular value 0."""
+    if num == 0:
+        return torch.zeros(matrix.shape[1], 0)
+    found = truncated_svd(Sparse.from_scipy(normalised(matrix)), min(num, *matrix.shape))
+    return found.v[:, found.s > 1e-6 * found.s[0]].contiguous()

@@ -5,16 +5,17 @@ over items keep those and know little else. Their errors differ, so the sum of b
 
     score(u, i) = <u, i> / std_i <u, .> + beside_weight * c(u, i) / std_i c(u, .)
 
-with c the score of GF-CF (graph filters) or EASE, and each score in units of its standard deviation over the user's items, which makes
-the weight a number without a unit. The embeddings are trained, and the epoch is chosen, as XSimGCL's: c is there at ranking only.
+with c the score of graph filters (BSPM's, sharpened; or GF-CF's) or of EASE, and each score in units of its standard deviation over the
+user's items, which makes the weight a number without a unit. Sharpening takes popularity out of c, which the embeddings know already. The embeddings are trained, and the epoch is chosen, as XSimGCL's: c is there at ranking only.
 
-Of this project; no paper. Parts: ``xsimgcl``, ``gfcf``, ``ease``.
+Of this project; no paper. Parts: ``xsimgcl``, ``bspm``, ``gfcf``, ``ease``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from scipy import sparse
@@ -22,25 +23,38 @@ from torch import Tensor
 
 from graphcl.contracts import Scorer
 from graphcl.interactions import Interactions
-from graphcl.recipes import ease, gfcf, xsimgcl
+from graphcl.recipes import bspm, ease, gfcf, xsimgcl
 
 KIND = "general"
 
 
 @dataclass(frozen=True)
 class Config(xsimgcl.Config):
-    beside: Literal["gfcf", "ease"] = "gfcf"
+    beside: Literal["bspm", "gfcf", "ease"] = "gfcf"
     beside_weight: float = 0.25  # of its score, in standard deviations; 0: XSimGCL
     l2: float = 500.0  # EASE's
-    factors: int = 256  # GF-CF's
-    alpha: float = 0.0  # GF-CF's low-pass term: the embeddings take its place
+    factors: int = 256  # of the filters' low-pass term
+    alpha: float = 0.0  # weight of that term: the embeddings take its place
+    sharpen: float = 0.9  # BSPM's time, in one Euler step: c = h (P - sharpen * P^2)
 
     def __post_init__(self) -> None:
-        if self.beside not in ("gfcf", "ease"):
-            raise ValueError(f"beside must be gfcf or ease, got {self.beside!r}")
+        if self.beside not in CLOSED:
+            raise ValueError(f"beside must be {', '.join(CLOSED)}; got {self.beside!r}")
         if not self.beside_weight >= 0:
             raise ValueError(f"beside_weight must be 0 or more, got {self.beside_weight}")
-        ease.Config(l2=self.l2), gfcf.Config(factors=self.factors, alpha=self.alpha)  # refused now, not after training
+        _closed(self)  # refused now, not after training
+
+
+CLOSED = ("bspm", "gfcf", "ease")
+
+
+def _closed(config: Config) -> tuple[ModuleType, Any]:
+    """The closed form's recipe and its settings."""
+    if config.beside == "ease":
+        return ease, ease.Config(l2=config.l2)
+    if config.beside == "gfcf":
+        return gfcf, gfcf.Config(factors=config.factors, alpha=config.alpha)
+    return bspm, bspm.Config(factors=config.factors, beta=config.alpha, time=config.sharpen)
 
 
 PRESETS: dict[str, dict] = {}
@@ -52,9 +66,8 @@ build = xsimgcl.build
 def scorer(config: Config, data: Interactions, learned: Scorer) -> Scorer:
     if config.beside_weight == 0:
         return learned
-    if config.beside == "ease":
-        return Beside(learned, ease.build(ease.Config(l2=config.l2), data), config.beside_weight)
-    return Beside(learned, gfcf.build(gfcf.Config(factors=config.factors, alpha=config.alpha), data), config.beside_weight)
+    closed, settings = _closed(config)
+    return Beside(learned, closed.build(settings, data), config.beside_weight)
 
 
 class Beside:

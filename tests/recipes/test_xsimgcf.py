@@ -9,7 +9,7 @@ import torch
 import graphcl
 from graphcl import runs
 from graphcl.rank import DotScorer
-from graphcl.recipes import ease, gfcf, xsimgcf, xsimgcl
+from graphcl.recipes import bspm, ease, gfcf, xsimgcf, xsimgcl
 from graphcl.streams import Streams
 from tests.recipes.floor import random_log
 from tests.toy import toy_csv
@@ -23,12 +23,16 @@ def learned(num_users=40, num_items=30, dim=3):
     return DotScorer(users, items), (users @ items.T).double().numpy()
 
 
-@pytest.mark.parametrize(("beside", "weight"), [("gfcf", 0.25), ("ease", 1.5)])
+@pytest.mark.parametrize(("beside", "weight"), [("bspm", 0.5), ("gfcf", 0.25), ("ease", 1.5)])
 def test_equals_the_formula(beside, weight):
     data = random_log()
-    config = xsimgcf.Config(beside=beside, beside_weight=weight, factors=5, alpha=0.3, l2=20.0)
+    config = xsimgcf.Config(beside=beside, beside_weight=weight, factors=5, alpha=0.3, l2=20.0, sharpen=0.8)
     first, dots = learned()
-    other = gfcf.build(gfcf.Config(5), data) if beside == "gfcf" else ease.build(ease.Config(20.0), data)
+    other = {
+        "bspm": bspm.build(bspm.Config(5, time=0.8), data),
+        "gfcf": gfcf.build(gfcf.Config(5), data),
+        "ease": ease.build(ease.Config(20.0), data),
+    }[beside]
     second = other.score(torch.arange(40)).double().numpy()
     want = np.zeros_like(dots)
     for user in range(40):
@@ -66,10 +70,18 @@ def test_weight_zero_is_xsimgcl():
     assert torch.equal(a.encoder.embedding, b.encoder.embedding)
 
 
-@pytest.mark.parametrize("change", [{"beside": "popular"}, {"beside_weight": -0.1}, {"beside_weight": float("nan")}])
+@pytest.mark.parametrize(
+    "change",
+    [{"beside": "popular"}, {"beside_weight": -0.1}, {"beside_weight": float("nan")}],
+)
 def test_settings_out_of_range(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         xsimgcf.Config(**change)
+
+
+def test_settings_of_the_closed_form_are_checked_before_training():
+    with pytest.raises(ValueError, match="time must be 0 or more"):
+        xsimgcf.Config(beside="bspm", sharpen=-1.0)
 
 
 def test_a_run_ranks_by_the_sum_and_does_so_again_when_loaded(tmp_path):
