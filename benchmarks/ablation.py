@@ -15,14 +15,19 @@ from typing import Any
 from benchmarks.measure import ROOT, stamped
 from graphcl import bench, phase, rundir, runs
 from graphcl.contracts import Scorer
-from graphcl.recipes import ease, gfcf
+from graphcl.recipes import bspm, ease, gfcf
 from graphcl.recipes.xsimgcf import Beside
 
 METRIC = "ndcg@20"
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.8)
+SHARPEN = (0.6, 0.75, 0.9)
 CLOSED = {
     "gfcf": lambda data: gfcf.build(gfcf.Config(), data),
     "gfcf without low pass": lambda data: gfcf.build(gfcf.Config(alpha=0.0), data),
+    **{
+        f"gfcf without low pass, sharpened by {t}": lambda data, t=t: bspm.build(bspm.Config(alpha=0.0, sharpen=t), data)
+        for t in SHARPEN
+    },
     "ease, l2 200": lambda data: ease.build(ease.Config(l2=200.0), data),
     "ease, l2 500": lambda data: ease.build(ease.Config(l2=500.0), data),
 }

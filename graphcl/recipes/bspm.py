@@ -2,13 +2,13 @@
 
 With R~ = D_u^-1/2 R D_i^-1/2, P = R~^T R~ and V_k its first k eigenvectors, a history h (0/1) is blurred to
 
-    near = h P,    low = beta * h D_i^-1/2 V_k V_k^T D_i^1/2
+    near = h P,    low = alpha * h D_i^-1/2 V_k V_k^T D_i^1/2
 
-and sharpened: r follows dr/dt = -r P from t = 0 to ``time``, which shrinks an eigenvector the more the larger its eigenvalue is, so most
+and sharpened: r follows dr/dt = -r P from t = 0 to ``sharpen``, which shrinks an eigenvector the more the larger its eigenvalue is, so most
 of all the direction of popularity. What is sharpened is near + low ("early" merging) or near alone, to which low is added afterwards ("late").
 
 Paper: Choi et al., "Blurring-sharpening process models for collaborative filtering", SIGIR 2023.
-Checked against: jeongwhanchoi/BSPM@1293201 (its README has the settings by data set; beta is .3 where none is given).
+Checked against: jeongwhanchoi/BSPM@1293201 (its README has the settings by data set; alpha, there beta, is .3 where none is given).
 Departs: the equation is linear, so a step of either solver is its polynomial in P; the release calls an ODE library. One blurring step of length 1,
 as in all its settings, so that blurring needs no solver. Singular vectors of singular value 0 are left out, see `gfcf`.
 """
@@ -34,8 +34,8 @@ ORDERS = {"euler": 1, "rk4": 4}  # of a step's Taylor polynomial: that of exp(-P
 @dataclass(frozen=True)
 class Config:
     factors: int = 256  # k; more than the matrix has are left out
-    beta: float = 0.3  # weight of the low-pass term; 0 skips the decomposition
-    time: float = 1.0  # T_s: how long it sharpens; 0: GF-CF
+    alpha: float = 0.3  # beta: weight of the low-pass term; 0 skips the decomposition
+    sharpen: float = 1.0  # T_s, for how long; 0: GF-CF
     steps: int = 1  # K_s: of the solver in that time
     solver: Literal["euler", "rk4"] = "euler"
     merge: Literal["early", "late"] = "early"
@@ -44,7 +44,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.factors < 1 or self.steps < 1:
             raise ValueError(f"factors and steps must be at least 1, got {self.factors} and {self.steps}")
-        for key in ("beta", "time"):
+        for key in ("alpha", "sharpen"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise ValueError(f"{key} must be 0 or more, and finite; got {getattr(self, key)}")
         if self.solver not in ORDERS:
@@ -54,11 +54,11 @@ class Config:
 
 
 PRESETS: dict[str, dict] = {
-    "general/gowalla": {"factors": 448, "beta": 0.2, "time": 2.5, "solver": "rk4"},
-    "general/yelp2018": {"factors": 384, "time": 1.2, "average": True},
-    "general/amazon-book": {"beta": 0.0, "time": 2.2, "steps": 2, "solver": "rk4"},
+    "general/gowalla": {"factors": 448, "alpha": 0.2, "sharpen": 2.5, "solver": "rk4"},
+    "general/yelp2018": {"factors": 384, "sharpen": 1.2, "average": True},
+    "general/amazon-book": {"alpha": 0.0, "sharpen": 2.2, "steps": 2, "solver": "rk4"},
 }
-SPACE: dict[str, tuple | list] = {"factors": (32, 512, "log"), "beta": (0.0, 1.0), "time": (0.0, 3.0)}
+SPACE: dict[str, tuple | list] = {"factors": (32, 512, "log"), "alpha": (0.0, 1.0), "sharpen": (0.0, 3.0)}
 
 
 class BlurSharpen:
@@ -67,7 +67,7 @@ class BlurSharpen:
     def __init__(self, train: sparse.csr_matrix, factors: Tensor, config: Config) -> None:
         self.train, self.config = train, config  # [U, I]
         self.num_items = train.shape[1]
-        self.blur = GraphFilters(train, factors, config.beta)  # factors: V_k [I, k] float32
+        self.blur = GraphFilters(train, factors, config.alpha)  # factors: V_k [I, k] float32
         self.normal = Sparse.from_scipy(self.blur.normal)  # R~
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
@@ -83,7 +83,7 @@ class BlurSharpen:
         return self.blur.state()
 
     def _sharpened(self, scores: Tensor) -> Tensor:  # [b, I]
-        length = self.config.time / self.config.steps
+        length = self.config.sharpen / self.config.steps
         r = scores.T.contiguous()  # [I, b]: the sparse product reads rows
         for _ in range(self.config.steps if length else 0):
             term = r
@@ -94,7 +94,7 @@ class BlurSharpen:
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator | None = None) -> BlurSharpen:
-    return BlurSharpen(data.matrix, right_factors(data.matrix, config.factors if config.beta else 0), config)
+    return BlurSharpen(data.matrix, right_factors(data.matrix, config.factors if config.alpha else 0), config)
 
 
 def restore(config: Config, data: Interactions, state: dict[str, Tensor]) -> BlurSharpen:

@@ -30,8 +30,8 @@ KIND = "general"
 
 @dataclass(frozen=True)
 class Config(xsimgcl.Config):
-    beside: Literal["bspm", "gfcf", "ease"] = "gfcf"
-    beside_weight: float = 0.25  # of its score, in standard deviations; 0: XSimGCL
+    beside: Literal["bspm", "gfcf", "ease"] = "bspm"
+    beside_weight: float = 0.35  # of its score, in standard deviations; 0: XSimGCL
     l2: float = 500.0  # EASE's
     factors: int = 256  # of the filters' low-pass term
     alpha: float = 0.0  # weight of that term: the embeddings take its place
@@ -54,7 +54,7 @@ def _closed(config: Config) -> tuple[ModuleType, Any]:
         return ease, ease.Config(l2=config.l2)
     if config.beside == "gfcf":
         return gfcf, gfcf.Config(factors=config.factors, alpha=config.alpha)
-    return bspm, bspm.Config(factors=config.factors, beta=config.alpha, time=config.sharpen)
+    return bspm, bspm.Config(factors=config.factors, alpha=config.alpha, sharpen=config.sharpen)
 
 
 PRESETS: dict[str, dict] = {}

@@ -432,7 +432,7 @@ def test_a_run_tells_what_it_did(toy):
     assert again.test == found.test
 
 
-@pytest.mark.parametrize("recipe", ["ease", "gfcf", "itemknn"])
+@pytest.mark.parametrize("recipe", ["bspm", "ease", "gfcf", "itemknn"])
 def test_closed_forms_give_what_graphcl_gives(recipe, toy):
     """No training, so the numbers are the same: RecBole's split, trainer and evaluator, and ours on RecBole's split."""
     settings = {"factors": 5} if recipe == "gfcf" else {}

@@ -12,24 +12,24 @@ from graphcl.testing import checkerboard
 from tests.recipes.floor import random_log
 
 SETTINGS = [
-    {"time": 1.2},
-    {"time": 1.2, "average": True},
-    {"time": 2.5, "beta": 0.2, "solver": "rk4"},
-    {"time": 2.2, "steps": 2, "solver": "rk4", "merge": "late"},
-    {"time": 0.8, "steps": 3, "beta": 0.0},
-    {"time": 0.8, "merge": "late", "average": True},
+    {"sharpen": 1.2},
+    {"sharpen": 1.2, "average": True},
+    {"sharpen": 2.5, "alpha": 0.2, "solver": "rk4"},
+    {"sharpen": 2.2, "steps": 2, "solver": "rk4", "merge": "late"},
+    {"sharpen": 0.8, "steps": 3, "alpha": 0.0},
+    {"sharpen": 0.8, "merge": "late", "average": True},
 ]
 
 
 def dense_scores(x: np.ndarray, config: bspm.Config) -> np.ndarray:
     """By the solvers' own stages, on dr/dt = -r P."""
     near_matrix, low_matrix = dense_filters(x, config.factors)
-    near, low = x @ near_matrix, config.beta * x @ low_matrix
+    near, low = x @ near_matrix, config.alpha * x @ low_matrix
 
     def slope(r: np.ndarray) -> np.ndarray:
         return -r @ near_matrix
 
-    r, h = near + (low if config.merge == "early" else 0), config.time / config.steps
+    r, h = near + (low if config.merge == "early" else 0), config.sharpen / config.steps
     for _ in range(config.steps):
         first = slope(r)
         if config.solver == "euler":
@@ -70,13 +70,13 @@ def test_small_steps_come_to_the_exponential(solver, closest):
     x = data.matrix.toarray().astype(np.float64)
     near, _ = dense_filters(x, 1)
     want = x @ near @ linalg.expm(-1.5 * near)
-    got = bspm.build(bspm.Config(beta=0.0, time=1.5, steps=60, solver=solver), data).score(torch.arange(40)).numpy()
+    got = bspm.build(bspm.Config(alpha=0.0, sharpen=1.5, steps=60, solver=solver), data).score(torch.arange(40)).numpy()
     assert np.abs(got - want).max() < closest * np.abs(want).max()
 
 
 def test_without_time_it_is_gfcf():
     data = random_log()
-    got = bspm.build(bspm.Config(factors=5, time=0.0), data).score(torch.arange(40))
+    got = bspm.build(bspm.Config(factors=5, sharpen=0.0), data).score(torch.arange(40))
     torch.testing.assert_close(got, gfcf.build(gfcf.Config(factors=5, alpha=0.3), data).score(torch.arange(40)))
 
 
@@ -101,7 +101,7 @@ def test_state_survives_safetensors(tmp_path, merge):
 
 def test_ranks_the_withheld_item_first():
     data, withheld = checkerboard(12, 10)
-    items, _ = top_k(bspm.build(bspm.Config(factors=2, time=0.5), data), np.arange(12), 1, seen=data.matrix)
+    items, _ = top_k(bspm.build(bspm.Config(factors=2, sharpen=0.5), data), np.arange(12), 1, seen=data.matrix)
     assert items[:, 0].tolist() == withheld.tolist()
 
 
@@ -110,9 +110,9 @@ def test_ranks_the_withheld_item_first():
     [
         ({"factors": 0}, "factors and steps must be at least 1"),
         ({"steps": 0}, "factors and steps must be at least 1"),
-        ({"time": -1.0}, "time must be 0 or more"),
-        ({"time": float("nan")}, "time must be 0 or more"),
-        ({"beta": float("inf")}, "beta must be 0 or more, and finite"),
+        ({"sharpen": -1.0}, "sharpen must be 0 or more"),
+        ({"sharpen": float("nan")}, "sharpen must be 0 or more"),
+        ({"alpha": float("inf")}, "alpha must be 0 or more, and finite"),
         ({"solver": "dopri5"}, "solver must be euler or rk4"),
         ({"merge": "never"}, "merge must be early or late"),
     ],

@@ -14,7 +14,7 @@ from graphcl.streams import Streams
 from tests.recipes.floor import random_log
 from tests.toy import toy_csv
 
-SMALL = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "epochs": 2, "factors": 3, "alpha": 0.3}
+SMALL = {"dim": 4, "batch_size": 128, "learning_rate": 0.02, "epochs": 2, "beside": "gfcf", "factors": 3, "alpha": 0.3}
 
 
 def learned(num_users=40, num_items=30, dim=3):
@@ -29,7 +29,7 @@ def test_equals_the_formula(beside, weight):
     config = xsimgcf.Config(beside=beside, beside_weight=weight, factors=5, alpha=0.3, l2=20.0, sharpen=0.8)
     first, dots = learned()
     other = {
-        "bspm": bspm.build(bspm.Config(5, time=0.8), data),
+        "bspm": bspm.build(bspm.Config(5, sharpen=0.8), data),
         "gfcf": gfcf.build(gfcf.Config(5), data),
         "ease": ease.build(ease.Config(20.0), data),
     }[beside]
@@ -47,7 +47,7 @@ def test_a_user_whom_one_of_them_knows_nothing_of_is_ranked_by_the_other():
     data = random_log()
     first, _ = learned()
     first.users[3] = 0
-    config = xsimgcf.Config(factors=5, alpha=0.3)
+    config = xsimgcf.Config(beside="gfcf", factors=5, alpha=0.3)
     got = xsimgcf.scorer(config, data, first).score(torch.tensor([3]))
     alone = gfcf.build(gfcf.Config(5), data).score(torch.tensor([3]))
     assert torch.isfinite(got).all()
@@ -57,7 +57,7 @@ def test_a_user_whom_one_of_them_knows_nothing_of_is_ranked_by_the_other():
 def test_a_diverged_user_is_not_hidden():
     first, _ = learned()
     first.users[3, 0] = torch.nan
-    got = xsimgcf.scorer(xsimgcf.Config(factors=5, alpha=0.3), random_log(), first).score(torch.tensor([2, 3]))
+    got = xsimgcf.scorer(xsimgcf.Config(beside="gfcf", factors=5, alpha=0.3), random_log(), first).score(torch.tensor([2, 3]))
     assert got[0].isfinite().all()
     assert got[1].isnan().all()
 
@@ -80,7 +80,7 @@ def test_settings_out_of_range(change):
 
 
 def test_settings_of_the_closed_form_are_checked_before_training():
-    with pytest.raises(ValueError, match="time must be 0 or more"):
+    with pytest.raises(ValueError, match="sharpen must be 0 or more"):
         xsimgcf.Config(beside="bspm", sharpen=-1.0)
 
 
@@ -88,7 +88,7 @@ def test_a_run_ranks_by_the_sum_and_does_so_again_when_loaded(tmp_path):
     data = graphcl.split(graphcl.read_interactions(toy_csv(tmp_path / "log.csv")))
     both = runs.train("xsimgcf", data, out=tmp_path / "both", beside_weight=2.0, **SMALL)
     alone = runs.train(
-        "xsimgcl", data, out=tmp_path / "alone", **{k: v for k, v in SMALL.items() if k not in ("factors", "alpha")}
+        "xsimgcl", data, out=tmp_path / "alone", **{k: v for k, v in SMALL.items() if k not in ("beside", "factors", "alpha")}
     )
     again = runs.load(tmp_path / "both")
     users = torch.arange(data.train.num_users)
