@@ -1,6 +1,6 @@
 """Where a step's time goes, and how far each kernel is from the machine's limits.
 
-graphcl bench breakdown                # to results/breakdown.json; python -m benchmarks.report makes the tables of it
+graphcl bench breakdown                # to results/breakdown.json; python -m benchmarks.table makes the tables of it
 """
 
 from __future__ import annotations

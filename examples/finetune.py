@@ -26,7 +26,7 @@ def finetune(
     rate = RATE if RATE in nodes.splits else min(nodes.splits)
     train, valid, test = nodes.splits[rate]
 
-    run = graphcl.train("meow", nodes, epochs=pretraining if pretrained else 1, out=out)
+    run = graphcl.train("meow", nodes, epochs=pretraining if pretrained else 0, out=out)
     model, inputs = run.model(nodes)
     head = torch.nn.Linear(model.views.projection.in_features, nodes.num_classes)
     optimizer = torch.optim.Adam(

@@ -262,6 +262,11 @@ def test_what_is_not_of_our_recipes_cannot_be_extended(tmp_path):
         ({"grid": {"l2": 3}}, "grid must hold the values of one setting in a list, got {'l2': 3}"),
         ({"grid": {"l2": []}}, "grid must hold"),
         ({"grid": {"l2": [1.0], "other": [2.0]}}, "grid must hold"),
+        ({"protocol": "all"}, "protocol 'all' tests nothing"),
+        (
+            {"recipe": "lightgcn", "grid": {"num_layers": [1, 2]}},
+            "a grid is searched for closed forms alone, and 'lightgcn' trains",
+        ),
     ],
 )
 def test_a_bad_configuration_is_told_by_its_file_and_key(tmp_path, change, told):

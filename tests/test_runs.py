@@ -555,6 +555,13 @@ def test_a_closed_form_is_refitted_on_validation_too(csv, tmp_path, recipe):
     assert "valid" not in run.result["metrics"]  # it was fitted on it
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there(csv, tmp_path, device):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
+        graphcl.train("lightgcn", csv, out=tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
 # --- the same again ---------------------------------------------------------------------------------------------------------
 
 

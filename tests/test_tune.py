@@ -20,7 +20,7 @@ from graphcl.data import protocol as protocols
 from graphcl.data.sequences import load_sequences
 from graphcl.planted import planted, planted_attributed
 from graphcl.probe import k_means, modularity
-from graphcl.recipes import itemknn, meow, own_history, svd_kmeans
+from graphcl.recipes import itemknn, meow, own_history, scgc, svd_kmeans
 from graphcl.sequence_rank import evaluate_next
 from graphcl.streams import Streams
 from graphcl.task import Asked, task
@@ -435,6 +435,20 @@ def test_attributed_graphs_need_no_label(tmp_path):
         assert row["score"] == modularity(data.graph, clusters)
 
 
+def test_a_study_of_tuples_goes_on(tmp_path):
+    """The database gave them back as lists, and then took the same space for another."""
+    data = planted_attributed()
+    settings = {"epochs": 2, "pretrain_epochs": 1, "dim": 4, "space": {"layers": [(8,), (8, 8)]}}
+    free = {key: value for key, value in vars(scgc.Config()).items() if key in scgc.SPACE}
+    whole = tune.tune("scgc", data, trials=5, out=tmp_path / "whole", **{**free, **settings})
+    for trials in (2, 5):
+        parts = tune.tune("scgc", data, trials=trials, out=tmp_path / "parts", **{**free, **settings})
+    pd.testing.assert_frame_equal(untimed(parts), untimed(whole))
+    assert set(whole.trials["layers"]) == {(8,), (8, 8)}
+    assert parts.best == whole.best
+    assert whole.best["settings"]["layers"] == whole.trials["layers"][whole.best["trial"]]
+
+
 def test_a_rule_for_histories():
     split = load_sequences(toy_frame())
     made = task(Asked("own_history", own_history, replace(split, test=Poison()), "valid", "hr@3", {}, {}, 0, "cpu"))
@@ -449,6 +463,8 @@ def test_a_rule_for_histories():
         ("sasrec", {"protocol": "refit"}, "sequences have valid and all"),
         ("sasrec", {"epochs": 0}, "tuning needs an epoch or more"),
         ("meow", {"metric": "loss"}, "meow is tuned by ma_f1 or mi_f1, not by 'loss'"),
+        ("meow", {"data": replace(planted(), splits={})}, "has no splits, so ma_f1 on validation nodes cannot choose"),
+        ("meow", {"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
         ("meow", {"protocol": "refit"}, "it is tuned under protocol valid, not 'refit'"),
         ("meow", {"options": {"rule": "random"}}, "trains on a graph, for which rule cannot be set"),
         ("meow", {"options": {"num_clusters": 3}}, "trains on a graph, for which num_clusters cannot be set"),
@@ -459,5 +475,7 @@ def test_a_rule_for_histories():
 )  # fmt: skip
 def test_what_other_kinds_refuse(tmp_path, recipe, more, told):
     with pytest.raises(ValueError, match=told):
-        tune.tune(recipe, toy_frame() if recipe == "sasrec" else planted(), **{"trials": 1, "out": tmp_path / "study", **more})
+        tune.tune(
+            recipe, **{"data": toy_frame() if recipe == "sasrec" else planted(), "trials": 1, "out": tmp_path / "study", **more}
+        )
     assert not (tmp_path / "study").exists()

@@ -500,6 +500,8 @@ def test_settings_stand_beside_recboles_or_in_their_own_place(toy):
         ("xsimgcl", {"graphcl_settings": {"epz": 1}}, "unknown setting 'epz' of xsimgcl; did you mean 'eps'"),
         ("ease", {"graphcl_settings": {"learning_rate": 1}}, "unknown setting 'learning_rate' of ease"),
         ("sgl", {"graphcl_settings": {"batch_size": 9}}, "'batch_size' is for RecBole's trainer to decide; set 'train_batch_size' beside"),
+        ("sgl", {"batch_size": 9}, "'batch_size' is for RecBole's trainer to decide; set 'train_batch_size'"),
+        ("sgl", {"rate_decay": 0.5}, "'rate_decay' is for RecBole's trainer to decide; it cannot be set"),
         ("sgl", {"graphcl_settings": {"balance": "users"}}, "'balance' is for RecBole's trainer to decide; it cannot be set"),
         ("sgl", {"graphcl_settings": {"drop": "xy"}}, "setting 'drop' must be one of ed, nd, rw, got 'xy'"),
         ("sgl", {"train_neg_sample_args": None}, "sgl needs negatives that are drawn before"),
@@ -509,6 +511,47 @@ def test_settings_stand_beside_recboles_or_in_their_own_place(toy):
 def test_settings_that_cannot_be_are_refused(recipe, settings, message, toy):
     with pytest.raises(ValueError, match=message):
         wrapped(recipe, toy, **settings)
+
+
+@pytest.mark.parametrize(
+    "change", [{"topk": [10]}, {"metrics": ["Recall"]}, {"valid_metric": "NDCG@50"}, {"valid_metric": "NDCG"}]
+)
+def test_a_metric_that_is_not_evaluated_cannot_choose(toy, change):
+    """RecBole noticed after the first epoch."""
+    with pytest.raises(ValueError, match=r"valid_metric 'NDCG.* must be one of metrics"):
+        recbole.run("lightgcn", "toy", {"data_path": str(toy), "epochs": 1, **quiet(), **change})
+
+
+def test_the_metric_that_chooses_is_evaluated_at_its_cut_off(toy):
+    settings = recbole.settings_for("lightgcn", {"select": "recall@7", "epochs": 1, "dim": 4})
+    found = recbole.run("lightgcn", "toy", {"data_path": str(toy), **settings, **quiet()})
+    assert {"recall@7", "recall@10", "recall@20", "recall@40"} <= found.valid.keys()
+
+
+def test_no_patience_is_spent_while_part_of_the_loss_is_not_there(toy):
+    """As in graphcl; RecBole's own count ended NCL before its prototypes began."""
+    settings = recbole.settings_for(
+        "ncl", {"epochs": 12, "patience": 1, "warm_up": 6, "num_clusters": 5, "dim": 4, "learning_rate": 0.2}
+    )
+    found = recbole.run("ncl", "toy", {"data_path": str(toy), **settings, **quiet()})
+    scores = [line["valid"]["ndcg@20"] for line in found.curve]
+    best, ended = -1.0, 12
+    for epoch, score in enumerate(scores, 1):
+        if score < best and epoch > 6:
+            ended = epoch
+            break
+        best = max(best, score)
+    assert len(scores) == ended
+    assert scores[:6] != sorted(scores[:6])  # it would have ended here
+
+
+@pytest.mark.parametrize("change", [{"eval_step": 0}, {"epochs": 0}])
+def test_without_validation_there_is_no_best_epoch(toy, change):
+    found = recbole.run(
+        "lightgcn", "toy", {"data_path": str(toy), "epochs": 2, "graphcl_settings": {"dim": 4}, **quiet(), **change}
+    )
+    assert found.best_epoch is None
+    assert 0 <= found.test["ndcg@20"] <= 1
 
 
 def test_recipes_that_recbole_cannot_run_are_refused():
