@@ -104,6 +104,13 @@ def test_empty_clusters_take_rows(metric):
     assert len(distances.argmin(1).unique()) == 7  # and no two the same
 
 
+def test_an_iteration_that_gains_little_does_not_end_with_an_empty_cluster():
+    x = torch.tensor([0.0] * 4 + [10.0, 10.0, 4.0])[:, None]
+    for seed in range(10):
+        found = kmeans(x, 3, start=torch.zeros(3, 1), tolerance=0.9, rng=generator(seed))
+        assert (torch.bincount(found.nearest, minlength=3) > 0).all()
+
+
 def test_seeds_are_drawn_in_proportion_to_the_squared_distance():
     """Without replacement: a row at distance 0 never, one of three times the squared distance three times as often first."""
     squared, rng = torch.tensor([1.0, 0.0, 3.0]), generator()

@@ -321,3 +321,9 @@ def test_real_runs_are_compared(tmp_path):
         assert found["difference"] == pytest.approx(means[1] - means[0])
         assert found["wins"] + found["ties"] + found["losses"] == found["users"] == NUM_USERS
         assert json.loads(json.dumps(result))["test"] == test
+
+
+def test_the_seed_draws_the_samples():
+    difference = np.random.default_rng(0).normal(0.2, 1, 60)
+    assert comparing.interval(difference, 199, 0) != comparing.interval(difference, 199, 1)
+    assert len({p_value(difference, "permutation", 199, seed) for seed in (0, 2, 3)}) > 1

@@ -268,6 +268,9 @@ def test_relations_go_both_ways_and_repeated_edges_merge():
         ends = np.zeros(len(values), dtype=int)
         often = sparse.coo_matrix((values, (ends, ends)), shape=(2, 2))
         assert HeteroGraph({"a": 2, "b": 2}, {("a", "b"): often}, "a").relation("a", "b").toarray().tolist() == [[1, 0], [0, 0]]
+    below = sparse.csr_matrix(([-2.0], ([0], [1])), shape=(2, 3))  # any value is an edge
+    found = HeteroGraph({"a": 2, "b": 3}, {("a", "b"): below}, "a").relation("a", "b")
+    assert found.toarray().tolist() == [[0, 1, 0], [0, 0, 0]]
     with pytest.raises(ValueError, match="no relation between author and term; relations: "):
         made.relation("author", "term")
     assert made.num_targets == 9

@@ -1,9 +1,11 @@
 """One training phase: when it evaluates, stops, saves and goes on."""
 
+import itertools
 import json
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,6 +119,23 @@ def test_without_a_part_to_select_on_every_epoch_is_trained(made, tmp_path, monk
     phases.run(phase, plan, config, tmp_path, epochs=3)
     assert (phase.progress.epoch, phase.progress.best_epoch, phase.best) == (3, 3, {})
     assert [sorted(line) for line in lines(tmp_path)] == [["elapsed", "epoch", "seconds", "steps", "terms"]] * 3
+
+
+def test_seconds_are_added_up(made, tmp_path):
+    phase, plan, config = started(made)
+    phases.run(phase, plan, config, tmp_path, epochs=3)
+    found = lines(tmp_path)
+    assert [line["elapsed"] for line in found] == pytest.approx(np.cumsum([line["seconds"] for line in found]))
+    assert phase.progress.seconds == found[-1]["elapsed"]
+
+
+def test_seconds_of_ranking_are_added_up(made, scripted, monkeypatch):
+    phase, plan, config = started(made)
+    scripted(0.1, 0.2, 0.3)
+    clock = itertools.count()
+    monkeypatch.setattr(phases.time, "perf_counter", lambda: float(next(clock)))
+    phases.run(phase, plan, config, None, epochs=3)
+    assert phase.progress.rank_seconds == 3.0  # one tick each
 
 
 @pytest.mark.parametrize("recipe", [lightgcn, sgl])

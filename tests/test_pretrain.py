@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -317,3 +318,13 @@ def test_hecos_positives():
     assert set(ties) == {(1, 1, 0, 0), (1, 0, 1, 0)}
     with pytest.raises(ValueError, match="num_positives"):
         heco.most_joined([a], 0, torch.Generator())
+
+
+def test_the_probe_has_its_settings(monkeypatch):
+    data, told = planted(), []
+    found = SimpleNamespace(means={}, stds={}, valid={"ma_f1@20": 0.0, "mi_f1@20": 0.0})
+    monkeypatch.setattr(pretrain, "label_probe", lambda *_, **named: told.append(named) or found)
+    chosen = {"probe_learning_rate": 0.3, "probe_weight_decay": 0.4}
+    pretrain.quick(torch.zeros(1), data, SimpleNamespace(**chosen))
+    pretrain.probed(torch.rand(len(data.labels), 2), data.labels, data.splits, chosen, 0)
+    assert [(each["learning_rate"], each["weight_decay"]) for each in told] == [(0.3, 0.4)] * 2

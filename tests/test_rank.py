@@ -229,3 +229,10 @@ def test_evaluate_refuses():
         rank.evaluate(Fixed(with_ties()), train[:-1], mask=None, train=train)
     with pytest.raises(ValueError, match="ks is empty"):
         rank.evaluate(Fixed(with_ties()), train, mask=None, train=train, ks=())
+
+
+def test_the_scorers_own_scores_are_not_written():
+    scores = torch.rand(3, NUM_ITEMS)
+    before = scores.clone()
+    rank._select_torch(scores, 5, pattern(0.2, seed=2, rows=3), np.arange(3))
+    assert torch.equal(scores, before)

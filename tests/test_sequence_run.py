@@ -215,9 +215,12 @@ def test_one_long_history_fills_no_others(tmp_path, monkeypatch):
     assert found["item"].tolist() == one["item"].tolist()
 
 
-def test_only_the_last_items_of_a_history_are_scored_but_all_are_left_out(run):
+def test_only_the_last_items_of_a_history_are_scored_but_all_are_left_out(run, monkeypatch):
+    widths, score = [], run.scorer.score
+    monkeypatch.setattr(run.scorer, "score", lambda items, lengths: widths.append(items.shape[1]) or score(items, lengths))
     long = [ITEMS[n % 12] for n in range(9)]
     assert set(run.recommend(histories={0: long}, k=12)["item"]) == set(ITEMS) - set(long)
+    assert max(widths) == FAST["max_length"] < len(long)
 
 
 def test_item_vectors(run):

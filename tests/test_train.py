@@ -270,3 +270,12 @@ def test_a_rate_of_zero_is_refused():
         PlainStep(model_of("input", 0.1), 0.0)
     with pytest.raises(ValueError, match="decay must be one of"):
         Ranking(0.1, "everything")
+
+
+def test_weight_decay_is_adams_l2():
+    """The gradient is -1 + 1 * 2: Adam's first step goes down by the rate, and without decay up."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 2.0)
+    model.losses = lambda inputs, batch, rng: {"l": -model.weight.sum()}
+    PlainStep(model, 0.1, weight_decay=1.0)(model, None, None, None)
+    assert model.weight.item() == pytest.approx(1.9)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from graphcl.data import PROTOCOLS, k_core, order_by_degree, plan, protocol, read_interactions, refit_plan, split, split_files
-from graphcl.data.rules import held_out
+from graphcl.data.rules import held_out, quantile_cuts
 from graphcl.data.split import Split, over_one_vocabulary
 
 rng = np.random.default_rng(3)
@@ -498,3 +498,7 @@ def test_protocols_that_lack_a_part():
     assert len(plan(split(log(), rule="all"), "all").train) == 325
     with pytest.raises(ValueError, match=r"unknown protocol 'aspublished'; did you mean 'as-published'\?"):
         plan(made, "aspublished")
+
+
+def test_shares_that_are_whole_numbers_but_for_rounding():
+    assert quantile_cuts(np.arange(10.0), (0.7, 0.1, 0.2)) == (7.0, 8.0)  # .7 + .1 is below .8

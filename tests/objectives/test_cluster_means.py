@@ -43,6 +43,10 @@ def test_equals_dense_and_bounds_the_exact_loss(monkeypatch, tile_entries):
     exact = WeightedInfoNCE(T, "cluster")(pair, IDS)
     assert got < exact
     assert objective.gaps["node"].mean == pytest.approx((got - exact).item())
+    before = objective.gaps["node"].mean
+    objective.start_epoch(None, 2, None)
+    objective(Pair(3 * query, Table(key), POSITIVES), IDS)
+    assert objective.gaps["node"].mean != before
 
 
 def test_a_cluster_for_each_key_is_exact():

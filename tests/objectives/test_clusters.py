@@ -494,13 +494,31 @@ def test_partitions_follow_the_state():
     """What was made of the clusters before once stayed beside those that were loaded."""
     states = [ClusterState({"node": M}, 4) for _ in range(2)]
     for seed, state in enumerate(states):
-        state.of("node", Table(table(M, D, seed)), False, torch.Generator().manual_seed(seed))
+        _ = state.of("node", Table(table(M, D, seed)), False, torch.Generator().manual_seed(seed)).sizes  # made before the load
     states[1].load_state_dict(states[0].state_dict())
     found = states[1].of("node", Table(table(M, D, 0)), False, None)
     assert found.sizes.tolist() == torch.bincount(states[0].node_clusters, minlength=4).tolist()
     before = states[1]._partitions["node"]
     states[1].to(torch.float64)
     assert states[1].of("node", Table(table(M, D, 0)), False, None) is not before
+
+
+def test_clusters_go_on_from_where_they_were():
+    key, state = torch.randn(90, 4, generator=torch.Generator().manual_seed(1)), ClusterState({"user": 90}, 9)
+    found = []
+    for epoch, seed in ((1, 0), (2, 5)):
+        state.start_epoch(None, epoch, torch.Generator())
+        found.append(state.of("user", Table(key), False, torch.Generator().manual_seed(seed)).ids.clone())
+    assert (found[0] == found[1]).double().mean() > 0.8  # by other seeds: one in ten
+
+
+def test_a_probe_brings_no_dropped_cluster_back():
+    query, key, assigned = table(N, D, 0), table(M, D, 1), ids()
+    own = {(i, int(assigned[p])) for i, p in enumerate(POSITIVES)}
+    rest = {(i, c) for i in range(N) for c in range(K)} - own
+    got = Clusters(fixed(assigned), own_cluster="drop", probe=K)(query, Table(key), POSITIVES, temperature=T)
+    hard, ones = torch.eye(K, dtype=torch.float64)[assigned], torch.ones(M, dtype=torch.float64)
+    agree(got, slow(query, key, hard, ones, order=1, exact=rest, dropped=own, banned=torch.zeros(N, M)), (query, key))
 
 
 def test_categories_with_large_ids():

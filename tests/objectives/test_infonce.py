@@ -293,3 +293,21 @@ def test_shared_positives_without_a_key_that_counts():
     positives, counts = torch.tensor([0, 0, 1]), torch.tensor([0.0, 0.0, 1.0])
     loss = InfoNCE(0.2)(Pair(query, Table(key), positives), key_weights=counts)
     assert all(torch.isfinite(grad).all() for grad in torch.autograd.grad(loss, (query, key)))
+
+
+@pytest.mark.parametrize("several", ["each", "any"])
+def test_several_positives_are_clamped_on_both_sides(several):
+    positives = torch.tensor([[1.0, 0, 2], [0, 1, 0]], dtype=torch.float64)
+    query, key = (9 * table(2, 4, 0).detach()).requires_grad_(), table(3, 4, 1)
+    terms = infonce(query, key, positives, torch.ones(2, 3).bool(), temperature=0.5, cosine=False, clamp=2.0, several=several)
+    objective = InfoNCE(0.5, "dot", AllKeys(), clamp=2.0, several=several)
+    agree(objective, Pair(query, Table(key), csr(positives)), reduced(terms), query, key)
+
+
+def test_one_positive_is_clamped_on_both_sides():
+    signs = torch.tensor([9.0, 9, 9, -9, 9], dtype=torch.float64)[:, None]
+    query, key = (signs * table(5, 4, 0).detach()).requires_grad_(), table(7, 4, 1)
+    logits = (query * key[POSITIVES]).sum(1) / 0.5
+    assert [bool((logits < -2).any()), bool((logits > 2).any())] == [True, True]
+    terms = infonce(query, key, ONE_HOT, ALL, temperature=0.5, cosine=False, clamp=2.0)
+    agree(InfoNCE(0.5, "dot", AllKeys(), clamp=2.0), Pair(query, Table(key), POSITIVES), reduced(terms), query, key)

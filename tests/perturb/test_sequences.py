@@ -73,6 +73,11 @@ def test_mask():
     alike(pairs, [(a, b) for a in range(8) for b in range(a + 1, 8)], 4000)  # the last place too
 
 
+def test_shares_are_of_doubles():
+    found, _ = mask(torch.arange(100)[None], torch.tensor([100]), share=0.29, no_item=100, rng=generator())
+    assert int((found == 100).sum()) == 28  # .29 * 100 is 28.999..., and 29 in float32
+
+
 def test_reorder():
     for row, found in zip(ROWS, run(OPERATORS["reorder"], ROWS), strict=True):
         assert sorted(found) == row

@@ -41,6 +41,22 @@ def test_influence(hops):
     assert np.allclose(influence(GRAPH, hops).toarray(), gamma(hops), atol=1e-6)
 
 
+def test_powers_are_cut_to_four_times_the_limit():
+    first, second = np.triu(np.random.default_rng(0).random((30, 30)) < 0.25, 1).nonzero()
+    graph = Graph.from_pairs(first, second, 30)
+    loops = graph.adj.to_scipy().toarray() + np.eye(30)
+
+    def largest(rows, k):
+        return np.stack([np.where(np.isin(np.arange(30), sorted(range(30), key=lambda j: (-r[j], j))[:k]), r, 0) for r in rows])
+
+    power = total = walk = loops / loops.sum(1, keepdims=True)
+    for _ in range(2):
+        power = largest(power @ walk, 8)
+        total = total + power
+    want = largest(total, 2)
+    np.testing.assert_allclose(influence(graph, 3, 2).toarray(), want * 3 / want.sum(1, keepdims=True), rtol=1e-5)
+
+
 def test_influence_is_cut_to_the_largest_and_keeps_its_sum():
     cut = influence(GRAPH, 3, 2)
     full = gamma(3)

@@ -28,11 +28,14 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_strategies(kind):
     made = strategy(
-        Denominator(negatives=kind, cluster_order="2", own_cluster="drop", probe=3), tiny_graph(), 4, dense.generator(0)
+        Denominator(negatives=kind, cluster_order="2", own_cluster="drop", probe=3, cluster_gradient="stop"),
+        tiny_graph(),
+        4,
+        dense.generator(0),
     )
     assert type(made) is KINDS[kind]
     if kind == "clusters":
-        assert (made.order, made.own_cluster, made.probe, made.gradient) == (2, "drop", 3, "through")
+        assert (made.order, made.own_cluster, made.probe, made.gradient) == (2, "drop", 3, "stop")
 
 
 def test_unknown():

@@ -150,3 +150,12 @@ def test_presets_are_the_papers():
     assert mclrec.PRESETS["sequential/mclrec_Amazon_Beauty"] == {"weight": 0.0, "augmented_weight": 0.05}
     for preset in mclrec.PRESETS.values():
         assert mclrec.Config(**preset).batch_size == 256
+
+
+def test_the_temperature_is_the_setting():
+    _, model = built(updates="joint", temperature=0.5)
+    contrast = model.contrasts["contrast"]
+    x, y = torch.randn(2, 5, 8, dtype=torch.float64, generator=generator(1))
+    a, b = contrast.augment(x, y)
+    near = sum(slow_ntxent(*pair, 0.5, False) for pair in ((a, b), (x, b), (y, a)))
+    torch.testing.assert_close(contrast.augmented(x, y)[0], near)

@@ -244,3 +244,11 @@ def test_sources_hold_rows_that_sum_to_one_and_pruned_graphs():
     np.testing.assert_allclose(sums, 1, rtol=1e-6)
     assert [g.getnnz(axis=1).max() for g in found.graphs] == [4, 4]
     assert MetaPathTraining().norm == "matrix"
+
+
+@pytest.mark.parametrize("recipe", [meow, adameow, heco])
+def test_weight_decay_is_the_setting(recipe):
+    config = recipe.Config(**{key: value for key, value in PLAIN.items() if hasattr(recipe.Config, key)}, weight_decay=0.3)
+    data = planted()
+    model = recipe.build(config, data, recipe.inputs(config, data, rng=rng()), rng=rng())
+    assert {group["weight_decay"] for group in recipe.step(config, model).optimiser.param_groups} == {0.3}

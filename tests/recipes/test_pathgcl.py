@@ -9,6 +9,9 @@ import graphcl
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes import pathgcl, xsimgcl
 from graphcl.recipes.pathgcl import PathNeighbours
+from tests import dense
+from tests.views.passes import begin, check
+from tests.views.test_relayed import low_rank
 
 USERS, ITEMS = [0, 0, 1, 1, 2], [0, 1, 1, 2, 3]
 
@@ -68,3 +71,22 @@ def test_bad_knowledge_is_refused(items):
         pathgcl.neighbours(pathgcl.Config(items=items, user_paths=("item-class-item",)), log(), torch.Generator())
     with pytest.raises(ValueError, match="'item_paths' needs a meta-path"):
         pathgcl.neighbours(pathgcl.Config(items=items, item_paths=()), log(), torch.Generator())
+
+
+def test_the_settings_are_the_contrasts(items):
+    config = pathgcl.Config(items=items, dim=4, path_weight=0.7, path_temperature=0.3)
+    paths = pathgcl.build(config, log(), rng=torch.Generator().manual_seed(1)).contrasts[1]
+    assert (paths.weight, paths.objective.temperature) == (0.7, 0.3)
+
+
+def test_pairs(monkeypatch):
+    """Layer l of the one side is the neighbours' mean of layer l - 1 of the other; layer 0 is shared, and counts."""
+    forward, table, _ = begin("all")
+    op, matrix = low_rank(2)
+    monkeypatch.setattr(pathgcl, "neighbours", lambda *_: op)
+    view = PathNeighbours(pathgcl.Config(), log())
+    view.start_epoch(dense.inputs(), 1, dense.generator(0))
+    main = dense.propagate(table, dense.normalised(dense.adjacency()), 3)
+    near = [table, *(matrix @ h for h in main[:-1])]
+    items = torch.cat([dense.BATCH.positives, dense.BATCH.negatives])
+    check(view(forward), [(dense.average(near), dense.average(main))], items)

@@ -30,8 +30,14 @@ def test_losses_are_those_of_the_objective():
         "sampled": next_item.sampled_softmax(hidden, items, batch.targets, drawn),
         "gbce": next_item.calibrated_binary(hidden, items, batch.targets, drawn, calibration=0.75),
     }
-    for loss, value in expected.items():
-        model.task.config = sasrec.Config(**SMALL, loss=loss, num_negatives=5)
+    cases = [
+        *((loss, {}, value) for loss, value in expected.items()),
+        ("sampled", {"log_q": True}, next_item.sampled_softmax(hidden, items, batch.targets, drawn, log_q=True)),
+        ("gbce", {"calibration": 0.2}, next_item.calibrated_binary(hidden, items, batch.targets, drawn, calibration=0.2)),
+    ]
+    assert len({float(value.detach()) for *_, value in cases}) == len(cases)
+    for loss, more, value in cases:
+        model.task.config = sasrec.Config(**SMALL, loss=loss, num_negatives=5, **more)
         torch.testing.assert_close(model.losses(histories(), batch, generator(3)), {"next": value})
 
 

@@ -38,6 +38,15 @@ def test_terms_are_weighted_contrasts_of_the_views(recipe):
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-11, msg=name)
 
 
+def test_the_temperature_is_the_setting():
+    model, batch, data = built(cl4srec, temperature=0.3).double(), prefix_batch(), histories()
+    terms, rng = model.losses(data, batch, generator(4)), generator(4)
+    model.next(batch, rng)
+    contrast = model.contrasts["contrast"]
+    expected = contrast.weight * slow_ntxent(*contrast.views(model.encode(rng), data, batch, rng), 0.3, False)
+    torch.testing.assert_close(terms["contrast"], expected, rtol=1e-9, atol=1e-11)
+
+
 def test_weights_are_the_settings():
     assert built(cl4srec, weight=0.3).contrasts["contrast"].weight == 0.3
     assert built(duorec, weight=0.3).contrasts["contrast"].weight == 0.3
