@@ -18,9 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional
 
 from graphcl.interactions import Interactions
 from graphcl.ops.sparse import Sparse
@@ -28,6 +30,7 @@ from graphcl.rank import history_rows
 from graphcl.recipes.gfcf import GraphFilters, right_factors
 
 KIND = "general"
+WIDTH = 64  # users whose scores go through the graph together
 ORDERS = {"euler": 1, "rk4": 4}  # of a step's Taylor polynomial: that of exp(-P dt), as the equation is linear
 
 
@@ -68,7 +71,9 @@ class BlurSharpen:
         self.train, self.config = train, config  # [U, I]
         self.num_items = train.shape[1]
         self.blur = GraphFilters(train, factors, config.alpha)  # factors: V_k [I, k] float32
-        self.normal = Sparse.from_scipy(self.blur.normal)  # R~
+        pattern = Sparse.from_scipy(train.astype(np.float32))
+        left, right = (inverse_root(each.degrees()) for each in (pattern, pattern.T))
+        self.normal = pattern.scaled(left, right)  # R~
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
         histories = history_rows(users, self.train)
@@ -83,14 +88,25 @@ class BlurSharpen:
         return self.blur.state()
 
     def _sharpened(self, scores: Tensor) -> Tensor:  # [b, I]
+        out = torch.empty_like(scores)
+        for some, into in zip(scores.split(WIDTH), out.split(WIDTH), strict=True):
+            whole = functional.pad(some, (0, 0, 0, WIDTH - len(some)))  # the product is compiled for each width
+            into.copy_(self._solved(whole.T.contiguous()).T[: len(some)])
+        return out
+
+    def _solved(self, r: Tensor) -> Tensor:  # [I, WIDTH]
+        """dr/dt = -P r, from 0 to the end."""
         length = self.config.sharpen / self.config.steps
-        r = scores.T.contiguous()  # [I, b]: the sparse product reads rows
         for _ in range(self.config.steps if length else 0):
             term = r
             for j in range(1, ORDERS[self.config.solver] + 1):
                 term = (self.normal.T @ (self.normal @ term)).mul_(-length / j)
                 r = r + term
-        return r.T.contiguous()
+        return r
+
+
+def inverse_root(degree: Tensor) -> Tensor:
+    return torch.where(degree > 0, degree.clamp_min(1) ** -0.5, 0.0)
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator | None = None) -> BlurSharpen:

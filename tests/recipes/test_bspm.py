@@ -74,6 +74,15 @@ def test_small_steps_come_to_the_exponential(solver, closest):
     assert np.abs(got - want).max() < closest * np.abs(want).max()
 
 
+def test_more_users_than_go_through_the_graph_at_a_time(monkeypatch):
+    data = random_log()
+    scorer = bspm.build(bspm.Config(factors=5), data)
+    whole = scorer.score(torch.arange(40))
+    monkeypatch.setattr(bspm, "WIDTH", 16)
+    torch.testing.assert_close(scorer.score(torch.arange(40)), whole)
+    assert scorer.score(torch.arange(0)).shape == (0, 30)
+
+
 def test_without_time_it_is_gfcf():
     data = random_log()
     got = bspm.build(bspm.Config(factors=5, sharpen=0.0), data).score(torch.arange(40))
