@@ -316,3 +316,20 @@ def test_an_unknown_benchmark_names_the_nearest(tmp_path):
     (tmp_path / "configs" / "toy.json").write_text("{")
     with pytest.raises(ValueError, match=r"toy\.json: not JSON"):
         bench.run("toy", root=tmp_path)
+
+
+def test_a_value_may_be_chosen_on_the_most_popular_items(made):
+    few = bench.popular_part(made, 8)
+    degrees = dict(zip(made.train.item_ids.ids, made.train.matrix.getnnz(0), strict=True))
+    names = set(few.train.item_ids.ids)
+    assert len(names) == 8
+    assert min(degrees[n] for n in names) >= max(d for n, d in degrees.items() if n not in names)
+    for name, part in few.parts.items():
+        rows, whole = (
+            [(log.user_ids.ids[u], log.item_ids.ids[i]) for u, i in zip(log.users, log.items, strict=True)]
+            for log in (part, made.parts[name])
+        )
+        assert rows == [pair for pair in whole if pair[1] in names]
+    grid = [1.0, 100.0]
+    _, scores = bench.choose(made, "ease", "l2", grid, most_popular=8)
+    assert scores == bench.choose(few, "ease", "l2", grid)[1] != bench.choose(made, "ease", "l2", grid)[1]

@@ -16,6 +16,7 @@ from graphcl.data.nodes import NodeData
 from graphcl.hetero import HeteroGraph
 from graphcl.planted import planted, planted_attributed
 from graphcl.pretrain import NodeRun
+from graphcl.probe import k_means
 from graphcl.recipes import heco, meow, svd_hops
 from graphcl.recipes.metapaths import CoarseFine, incidence_svd
 from graphcl.run import Run
@@ -328,3 +329,19 @@ def test_the_probe_has_its_settings(monkeypatch):
     pretrain.quick(torch.zeros(1), data, SimpleNamespace(**chosen))
     pretrain.probed(torch.rand(len(data.labels), 2), data.labels, data.splits, chosen, 0)
     assert [(each["learning_rate"], each["weight_decay"]) for each in told] == [(0.3, 0.4)] * 2
+
+
+def test_what_chooses_an_epoch_is_a_mean_over_label_rates(monkeypatch):
+    found = SimpleNamespace(valid={"ma_f1@5": 0.2, "ma_f1@20": 0.6, "mi_f1@5": 0.0, "mi_f1@20": 1.0, "auc@5": 0.9})
+    monkeypatch.setattr(pretrain, "label_probe", lambda *_, **__: found)
+    score = pretrain.quick(torch.zeros(1), planted(), SimpleNamespace(probe_learning_rate=0.1, probe_weight_decay=0.0))
+    assert score == pytest.approx({"ma_f1": 0.4, "mi_f1": 0.5})
+
+
+def test_clusters_of_a_finished_run_are_of_its_seed(tmp_path):
+    noise = torch.rand(48, 6, generator=torch.Generator().manual_seed(0))
+    data = replace(planted_attributed(), x=noise, num_clusters=8)
+    run = graphcl.train("svd_kmeans", data, out=tmp_path / "run", seed=7, dim=4, num_hops=0)
+    table = torch.from_numpy(run.embeddings().nodes)
+    assert run.clusters().tolist() == k_means(table, 8, seed=7).tolist() != k_means(table, 8, seed=0).tolist()
+    assert run.evaluate() == run.result["metrics"]

@@ -23,10 +23,11 @@ from graphcl import claims, phase, rundir, runs
 from graphcl.data import protocol as protocols
 from graphcl.data import registry
 from graphcl.data.fingerprint import of_split
-from graphcl.interactions import concat
+from graphcl.interactions import Vocabulary, concat
 from graphcl.rank import evaluate
 from graphcl.recipes import ease, lightgcn
 from graphcl.recipes.configure import find
+from graphcl.run import known_items
 from graphcl.streams import Streams
 from tests.toy import NUM_ITEMS, NUM_USERS, toy_csv, toy_frame
 
@@ -1017,3 +1018,15 @@ def test_the_length_of_a_list_is_a_whole_number(csv, tmp_path, k):
     run = graphcl.train("popular", csv, out=tmp_path / "run")
     with pytest.raises(ValueError, match="k must be a whole number"):
         run.recommend(k=k)
+
+
+def test_a_history_keeps_ratings_at_the_threshold_and_goes_by_time():
+    frame = pd.DataFrame({"user": ["a"] * 3, "item": ["i1", "i2", "i3"], "rating": [3, 5, 2], "time": [3, 1, 2]})
+    ids = Vocabulary(np.array(["i1", "i2", "i3"], dtype=object))
+    names, owner, rows = known_items(frame, ids, {"options": {"min_rating": 3}})
+    assert (names.tolist(), owner.tolist(), rows.tolist()) == (["a"], [0, 0], [1, 0])
+
+
+def test_a_refitted_run_lies_as_it_did(tmp_path):
+    run = graphcl.train("lightgcn", toy_frame(), out=tmp_path / "run", protocol="refit", dim=4, epochs=1, evaluate_every=1)
+    assert graphcl.load(run.path).geometry() == pytest.approx(run.result["metrics"]["embedding"])

@@ -446,3 +446,10 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     told = called("train", "own_history", "log.csv", "--split", "global_time", "--out", "floor")
     assert "seen items kept" in told
     assert "seen items masked" in told
+
+
+def test_a_run_goes_on_with_no_other_cuts(tmp_path):
+    frame = pd.DataFrame({"user": list("aabbcc"), "item": [1, 2] * 3, "time": [0, 10, 0, 20, 0, 30]})
+    graphcl.train("popular_items", frame, out=tmp_path / "run", options={"rule": "global_time", "cuts": (5, 15)})
+    with pytest.raises(ValueError, match="trained on other data"):
+        graphcl.train("popular_items", frame, out=tmp_path / "run", resume=True, options={"rule": "global_time", "cuts": (5, 25)})

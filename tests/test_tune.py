@@ -479,3 +479,12 @@ def test_what_other_kinds_refuse(tmp_path, recipe, more, told):
             recipe, **{"data": toy_frame() if recipe == "sasrec" else planted(), "trials": 1, "out": tmp_path / "study", **more}
         )
     assert not (tmp_path / "study").exists()
+
+
+def test_the_first_of_equally_good_trials_is_the_best(tmp_path, monkeypatch):
+    told = {"outcome": "complete", "best_epoch": 1, "epochs": 1, "seconds": 1.0, "seed": 0, "error": ""}
+    trials = [SimpleNamespace(value=v, params={"a": a}, user_attrs={**told, "score": v}) for a, v in enumerate((0.1, 0.5, 0.5))]
+    monkeypatch.setattr(studies, "ended", lambda *_: trials)
+    about = dict.fromkeys(("recipe", "dataset", "protocol", "metric", "seed", "fingerprint"), "x")
+    best = studies.written(None, None, tmp_path, {**about, "space": {"a": (0, 9)}, "settings": {"a": 7, "b": 1}}).best
+    assert (best["trial"], best["score"], best["settings"]) == (1, 0.5, {"a": 1, "b": 1})

@@ -95,3 +95,21 @@ def test_given_files_that_overlap_are_counted():
     with pytest.warns(UserWarning, match="also in train"):
         told = describe(split_files(train, test, carve=0))
     assert told["leakage"]["pairs_in_train_and_test"] == 1
+
+
+def test_pairs_that_validation_shares_are_counted():
+    rows = [
+        ("a", 1, 0.0),
+        ("a", 2, 0.0),
+        ("b", 1, 0.0),
+        ("b", 2, 0.0),
+        ("a", 1, 0.0),
+        ("b", 3, 0.0),
+        ("c", 2, 0.0),
+        ("b", 3, 0.0),
+        ("c", 2, 0.0),
+    ]
+    told = describe(by_hand(rows, ["train"] * 4 + ["valid"] * 3 + ["test"] * 2))
+    counts = {key: value for key, value in told["leakage"].items() if key.startswith("pairs")}
+    assert counts == {"pairs_in_train_and_test": 0, "pairs_in_train_and_valid": 1, "pairs_in_valid_and_test": 2}
+    assert [told["parts"]["valid"][key] for key in ("cold_users", "cold_items")] == [1, 1]

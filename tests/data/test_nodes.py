@@ -12,7 +12,7 @@ from scipy import sparse
 from graphcl.data import load, registry
 from graphcl.data.arrays import read_pairs
 from graphcl.data.describe import describe_nodes, runs_at_random
-from graphcl.data.nodes import UNKNOWN, LabelSplit, NodeData, load_nodes, read_nodes
+from graphcl.data.nodes import UNKNOWN, LabelSplit, NodeData, _metapaths, load_nodes, read_nodes
 from graphcl.hetero import HeteroGraph
 
 PA, PS = [(0, 0), (0, 1), (1, 1), (2, 3)], [(0, 0), (1, 0), (2, 1), (3, 1)]  # author 2 and, in PA, paper 3 have none
@@ -602,3 +602,8 @@ def test_random_ties_do_not_know_the_order_of_ids():
         return float((each.labels[ends.row] == each.labels[ends.col]).double().mean())
 
     assert same(data) == pytest.approx(same(moved), abs=0.001)
+
+
+def test_neighbours_of_the_own_type_say_a_meta_path():
+    names = ("pap.npz", "nei_a.npz", "nei_pp.npz")
+    assert _metapaths(dict.fromkeys(names, Path("x")), Path("x")) == ("PAP", "PPP")

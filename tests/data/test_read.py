@@ -538,3 +538,22 @@ def test_a_number_among_dates_is_told():
     frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "time": ["2020-01-01", "1600000000"]})
     with pytest.raises(ValueError, match="the time 1600000000 is a number, but others of the column are dates"):
         read_interactions(frame)
+
+
+def test_ratings_go_before_the_core():
+    """Of the core of all rows, u1 and i1 would be left with one partner each."""
+    rows = [("u1", "i1", 5), ("u1", "i2", 1), ("u2", "i1", 1), ("u2", "i2", 5), ("u2", "i3", 5), ("u3", "i2", 5), ("u3", "i3", 5)]
+    log = read_interactions(pd.DataFrame(rows, columns=["user", "item", "rating"]), min_rating=4, k_core=2)
+    assert log.user_ids.ids.tolist() == ["u2", "u3"]
+    assert log.item_ids.ids.tolist() == ["i2", "i3"]
+
+
+def test_a_log_is_named_after_its_file_without_endings(tmp_path):
+    (tmp_path / "taste.csv.gz").write_bytes(gzip.compress(b"user,item\n1,2\n3,4\n"))
+    assert read_interactions(tmp_path / "taste.csv.gz").name == "taste"
+
+
+def test_one_known_name_tells_a_header(tmp_path):
+    (tmp_path / "log.csv").write_text("user,thing\nann,tea\nbob,jam\n")
+    with pytest.raises(ValueError, match="no column is known to hold the item"):
+        read_interactions(tmp_path / "log.csv")

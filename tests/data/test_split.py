@@ -10,7 +10,7 @@ import pytest
 
 from graphcl.data import PROTOCOLS, k_core, order_by_degree, plan, protocol, read_interactions, refit_plan, split, split_files
 from graphcl.data.rules import held_out, quantile_cuts
-from graphcl.data.split import Split, over_one_vocabulary
+from graphcl.data.split import Split, _first_places, over_one_vocabulary
 
 rng = np.random.default_rng(3)
 FRAME = pd.DataFrame(
@@ -502,3 +502,10 @@ def test_protocols_that_lack_a_part():
 
 def test_shares_that_are_whole_numbers_but_for_rounding():
     assert quantile_cuts(np.arange(10.0), (0.7, 0.1, 0.2)) == (7.0, 8.0)  # .7 + .1 is below .8
+
+
+def test_first_places_of_a_log_longer_than_a_piece():
+    """Pieces are of 2**22 rows, from the end."""
+    rows = np.zeros(2**22 + 3, dtype=np.int32)
+    rows[[5, -2, -1]] = 1, 3, 2
+    assert _first_places(rows, 5).tolist() == [0, 5, 2**22 + 2, 2**22 + 1, 2**22 + 3]

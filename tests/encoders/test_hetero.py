@@ -149,3 +149,16 @@ def test_schema_encoder(rng):
     found = encoder(own, tables, neighbours)
     torch.testing.assert_close(found, encoder.attention(views))
     assert torch.autograd.grad(found.sum(), own)[0].isfinite().all()
+
+
+def test_dropout_of_attention_is_of_its_vectors(rng, monkeypatch):
+    """By a dropout that multiplies alone."""
+    monkeypatch.setattr(functional, "dropout", lambda x, share, training: (1 + share) * x if training else x)
+    encoder = made(rng, SchemaEncoder, ("A", "B"), 4, 0.5)
+    own, table = (torch.randn(3, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    drawn = {"A": torch.tensor([[0, 1], [1, 2], [2, 0]]), "B": torch.tensor([[0, 2], [0, 1], [1, 1]])}
+    dropped = encoder(own, dict.fromkeys("AB", table), drawn)
+    with torch.no_grad():
+        for vector in (*encoder.vectors.values(), encoder.attention.vector):
+            vector.mul_(1.5)
+    torch.testing.assert_close(encoder.eval()(own, dict.fromkeys("AB", table), drawn), dropped)

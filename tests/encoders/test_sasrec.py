@@ -30,9 +30,9 @@ def gelu(x):
     return x * (1 + torch.erf(x / math.sqrt(2))) / 2
 
 
-def slow(encoder: SASRec, row: list[int]) -> list[torch.Tensor]:
-    """The states of one history."""
-    xs = [norm(encoder.items[item] + encoder.positions[t], encoder.norm) for t, item in enumerate(row)]
+def slow(encoder: SASRec, row: list[int], kept: float = 1.0) -> list[torch.Tensor]:
+    """The states of one history; ``kept`` stands for every dropout but the attention's."""
+    xs = [kept * norm(encoder.items[item] + encoder.positions[t], encoder.norm) for t, item in enumerate(row)]
     for block in encoder.blocks:
         dim = len(xs[0])
         width = dim // block.num_heads
@@ -45,14 +45,23 @@ def slow(encoder: SASRec, row: list[int]) -> list[torch.Tensor]:
                 scores = [projected[t][0][span] @ projected[s][1][span] / math.sqrt(width) for s in range(t + 1)]
                 total = sum(score.exp() for score in scores)
                 heads.append(sum(score.exp() / total * projected[s][2][span] for s, score in enumerate(scores)))
-            a = norm(x + block.out.weight @ torch.cat(heads) + block.out.bias, block.attention_norm)
+            a = norm(x + kept * (block.out.weight @ torch.cat(heads) + block.out.bias), block.attention_norm)
             inner = gelu(block.up.weight @ a + block.up.bias)
-            after.append(norm(a + block.down.weight @ inner + block.down.bias, block.norm))
+            after.append(norm(a + kept * (block.down.weight @ inner + block.down.bias), block.norm))
         xs = after
     return xs
 
 
 ROWS = [[3, 1, 4, 1, 5], [2], [8, 9, 7], [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 3], [6, 6]]  # 9 masks; the longest leaves the first width
+
+
+def test_dropout_is_of_the_embedding_and_of_what_each_sum_adds(monkeypatch):
+    """By a dropout that multiplies alone."""
+    monkeypatch.setattr("graphcl.encoders.sasrec.dropout", lambda x, share: (1 + share) * x)
+    encoder = made(dropout=0.3, attention_dropout=0.0)
+    found = encoder(*padded(ROWS, ITEMS), rng=generator())
+    for row, states in zip(ROWS, found, strict=True):
+        torch.testing.assert_close(states[: len(row)], torch.stack(slow(encoder, row, kept=1.3)), rtol=1e-10, atol=1e-12)
 
 
 def test_values_and_gradients():

@@ -1,5 +1,6 @@
 """LightGCN++'s loss and gradient against dense float64."""
 
+import pytest
 import torch
 
 from graphcl.recipes import lightgcnpp
@@ -38,3 +39,12 @@ def test_the_exponents_are_of_the_receiving_and_the_sending_degree():
     got = torch.from_numpy(op.to_scipy().toarray())
     torch.testing.assert_close(got[1, 5 + 1], torch.tensor(3**-0.6 * 2**0.1, dtype=got.dtype))
     torch.testing.assert_close(got[5 + 1, 1], torch.tensor(2**-0.6 * 3**0.1, dtype=got.dtype))
+
+
+def test_the_table_is_normal_with_a_tenth():
+    first, other = (
+        lightgcnpp.build(lightgcnpp.Config(dim=1000, **more), dense.log(), rng=dense.generator(0)).encoder.embedding.detach()
+        for more in ({}, {"init": 0.4})
+    )
+    assert float(first.std()) == pytest.approx(0.1, rel=0.05)
+    assert other.allclose(4 * first)

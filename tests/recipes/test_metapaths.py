@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from graphcl import pretrain
 from graphcl.contracts import Targets
+from graphcl.data.nodes import NodeData
 from graphcl.encoders.projection import parameter_key
 from graphcl.hetero import HeteroGraph
 from graphcl.ops import Sparse
@@ -252,3 +253,66 @@ def test_weight_decay_is_the_setting(recipe):
     data = planted()
     model = recipe.build(config, data, recipe.inputs(config, data, rng=rng()), rng=rng())
     assert {group["weight_decay"] for group in recipe.step(config, model).optimiser.param_groups} == {0.3}
+
+
+def test_heco_draws_neighbours_of_each_type_apart():
+    edges = np.stack([np.repeat(np.arange(40), 10), np.tile(np.arange(10), 40)])  # the same of both types
+    graph = HeteroGraph.from_edges({"P": 40, "A": 10, "S": 10}, {("P", "A"): edges, ("P", "S"): edges}, "P")
+    phase = pretrain.start(heco, heco.Config(dim=4, num_samples=3), NodeData.from_graph(graph, ["PAP"]), 0, "cpu")
+    drawn, of = [], phase.model.schema.forward
+    phase.model.schema.forward = lambda own, tables, neighbours: drawn.append(neighbours) or of(own, tables, neighbours)
+    phase.model.losses(phase.inputs, Targets(), rng(1))
+    assert (drawn[0]["A"] == drawn[0]["S"]).double().mean() < 0.3  # a tenth by chance
+
+
+def test_hecos_embedding_is_the_meta_path_view_before_projection_and_without_dropout():
+    phase = pretrain.start(heco, heco.Config(dim=5), planted(), 0, "cpu")
+    model, inputs = phase.model.train(), phase.inputs
+    found = model.embed(inputs)
+    assert model.training
+    own = model.eval().features("P", inputs.x)
+    views = []
+    for op, linear, bias in zip(inputs.paths, model.maps, model.biases, strict=True):
+        z = dense(op).float() @ (own @ linear.weight.T) + bias
+        views.append(torch.where(z > 0, z, 0.25 * z))
+    a, w = model.semantic.vector[0], model.semantic.linear
+    shares = torch.stack([a @ torch.tanh(view @ w.weight.T + w.bias).mean(0) for view in views]).softmax(0)
+    torch.testing.assert_close(found, sum(share * view for share, view in zip(shares, views, strict=True)))
+
+
+def test_meows_clusters_go_on_from_the_last_steps(monkeypatch):
+    """From where the centroids were, in 20 moves of all targets and in 2 of a batch; a cluster for each 10 rows of a batch at most."""
+    told, inner = [], meow.kmeans
+
+    def heard(points, k, *, start, max_iterations, **more):
+        told.append((k, max_iterations, None if start is None else start.clone()))
+        return inner(points, k, start=start, max_iterations=max_iterations, **more)
+
+    monkeypatch.setattr(meow, "kmeans", heard)
+    phase = started(meow, clusters=(3, 500), norm="row", batch_size=40)
+    phase.model.losses(phase.inputs, Targets(), rng(1))
+    kept = [centroids.detach().clone() for centroids in phase.model.centroids]
+    phase.model.losses(phase.inputs, Targets(torch.arange(40)), rng(1))
+    assert [each[:2] for each in told] == [(3, 20), (4, 20), (3, 2), (4, 2)]
+    assert [start for *_, start in told[:2]] == [None, None]
+    assert all(start.equal(before) for (*_, start), before in zip(told[2:], kept, strict=True))
+    assert [len(centroids) for centroids in started(meow, clusters=(3, 500)).model.centroids] == [3, 48]
+
+
+def test_densities_are_the_releases_where_asked():
+    found = [started(meow, released=released).model.prototypes.density for released in (False, True)]
+    assert found == ["distance", "released"]
+
+
+def test_a_masked_twin_may_be_spared_dropout():
+    told = []
+    for masked in (True, False):
+        phase = started(meow, dropout=0.4, masked_dropout=masked)
+        features, x = phase.model.views.features, phase.inputs.masked_x
+        inner = features.forward
+        features.forward = lambda name, given, x=x, inner=inner, **how: (
+            told.append((given is x, how.get("drops", True))) or inner(name, given, **how)
+        )
+        phase.model.losses(phase.inputs, Targets(), rng(1))
+    assert [drops for twin, drops in told if twin] == [True, False]
+    assert all(drops for twin, drops in told if not twin)

@@ -141,3 +141,8 @@ def test_more_layers_than_there_are():
     for number in (0, 4):
         with pytest.raises(ValueError, match=f"contrast_layer must lie between 1 and num_layers, 3, got {number}"):
             ncl.build(ncl.Config(contrast_layer=number), dense.log(), rng=dense.generator(0))
+
+
+def test_clusters_move_as_often_as_is_set():
+    model = ncl.build(ncl.Config(**{**SMALL, "cluster_every": 3}), dense.log(), rng=dense.generator(0))
+    assert (model.contrasts[1].views.every, model.contrasts[1].views.warm_up) == (3, 1)

@@ -188,3 +188,9 @@ def test_meaning_has_to_be_given_or_refused():
         built(sracl, semantics="file")
     with pytest.raises(ValueError, match="leave item_embeddings and"):
         built(sracl, item_embeddings="x.npy")
+
+
+def test_settings_reach_the_views():
+    view = built(sracl, attention="dot", attention_weights_dropout=0.3, max_length=4).contrasts["retrieved"].views
+    assert (view.attention, view.dropout, view.max_length, view.num_neighbours) == ("dot", 0.3, 4, 2)
+    assert built(duorec, max_length=4).contrasts["contrast"].views.max_length == 4
