@@ -13,8 +13,9 @@
         trainer.fit(train, valid)
         trainer.evaluate(test)
 
-Settings of a recipe stand in ``graphcl_settings``, where an unknown one is refused, or beside RecBole's own keys, where RecBole lets any pass. What RecBole's trainer decides
-(learning rate, batch size, epochs, patience, selection) is set by its keys; ``settings_for`` translates what ``graphcl train`` takes.
+Settings of a recipe stand in ``graphcl_settings``, where an unknown one is refused, or beside RecBole's own keys, where RecBole lets
+any pass. What RecBole's trainer decides (learning rate, batch size, epochs, patience, selection) is set by its keys; ``settings_for``
+translates what ``graphcl train`` takes.
 
 RecBole 1.2.1 needs older packages than graphcl: install both with ``constraints-recbole.txt``.
 

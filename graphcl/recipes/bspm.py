@@ -4,13 +4,14 @@ With R~ = D_u^-1/2 R D_i^-1/2, P = R~^T R~ and V_k its first k eigenvectors, a h
 
     near = h P,    low = alpha * h D_i^-1/2 V_k V_k^T D_i^1/2
 
-and sharpened: r follows dr/dt = -r P from t = 0 to ``sharpen``, which shrinks an eigenvector the more the larger its eigenvalue is, so most
-of all the direction of popularity. What is sharpened is near + low ("early" merging) or near alone, to which low is added afterwards ("late").
+and sharpened: r follows dr/dt = -r P from t = 0 to ``sharpen``, which shrinks an eigenvector the more the larger its eigenvalue is, so
+most of all the direction of popularity. What is sharpened is near + low ("early" merging) or near alone, to which low is added
+afterwards ("late").
 
 Paper: Choi et al., "Blurring-sharpening process models for collaborative filtering", SIGIR 2023.
 Checked against: jeongwhanchoi/BSPM@1293201 (its README has the settings by data set; alpha, there beta, is .3 where none is given).
-Departs: the equation is linear, so a step of either solver is its polynomial in P; the release calls an ODE library. One blurring step of length 1,
-as in all its settings, so that blurring needs no solver. Singular vectors of singular value 0 are left out, see `gfcf`.
+Departs: the equation is linear, so a step of either solver is its polynomial in P; the release calls an ODE library. One blurring step
+of length 1, as in all its settings, so that blurring needs no solver. Singular vectors of singular value 0 are left out, see `gfcf`.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ class BlurSharpen:
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
         histories = history_rows(users, self.train)
-        near, low = self.blur.near(histories), self.blur.low(histories)
-        early = self.config.merge == "early"
-        sharp = self._sharpened(near + low if early else near)
+        near, early = self.blur.near(histories), self.config.merge == "early"
+        start = near.clone() if self.config.average else near
+        sharp = self._sharpened(self.blur.add_low(start, histories) if early else start)
         if self.config.average:
             sharp = sharp.add_(near).div_(2)
-        return sharp if early else sharp.add_(low)
+        return sharp if early else self.blur.add_low(sharp, histories)
 
     def state(self) -> dict[str, Tensor]:
         return self.blur.state()

@@ -7,7 +7,8 @@ over items keep those and know little else. Their errors differ, so the sum of b
 
 with c the score of graph filters (BSPM's, sharpened; or GF-CF's) or of EASE, and each score in units of its standard deviation over the
 user's items, which makes the weight a number without a unit. Sharpening takes popularity out of c, which the embeddings know already:
-better on validation parts drawn at random and on the test part of Yelp2018, worse on that of Gowalla, so that GF-CF's is the default. The embeddings are trained, and the epoch is chosen, as XSimGCL's: c is there at ranking only.
+better on validation parts drawn at random and on the test part of Yelp2018, worse on that of Gowalla, so that GF-CF's is the default.
+The embeddings are trained, and the epoch is chosen, as XSimGCL's: c is there at ranking only.
 
 Of this project; no paper. Parts: ``xsimgcl``, ``bspm``, ``gfcf``, ``ease``.
 """
