@@ -214,6 +214,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: settings must be an object, got {config['settings']!r}")
     if not isinstance(grid, dict) or len(grid) > 1 or not all(isinstance(values, list) and values for values in grid.values()):
         raise ValueError(f"{path}: grid must hold the values of one setting in a list, got {grid!r}")
+    if grid and "restore" not in vars(find(config["recipe"])):
+        raise ValueError(f"{path}: a grid is searched for closed forms alone, and {config['recipe']!r} trains; see graphcl tune")
+    if config["protocol"] == "all":
+        raise ValueError(f"{path}: protocol 'all' tests nothing, so there is nothing to report")
     return config
 
 

@@ -170,7 +170,7 @@ class Graph:
         place = np.empty(num_nodes, dtype=np.int64)
         place[order] = np.arange(num_nodes)
         rows = torch.from_numpy(order)
-        x = None if data.x is None else data.x[rows.to(data.x.device)]
+        x = None if data.x is None else data.x.cpu()[rows]
         return replace(cls.from_pairs(place[first], place[second], num_nodes, x=x), order=rows)
 
     def to_pyg(self) -> Data:
@@ -203,7 +203,7 @@ def as_features(x: Any, whose: str) -> Features:
         rows = x.detach().cpu().to_sparse_csr()
         x = sparse.csr_matrix((rows.values().numpy(), rows.col_indices().numpy(), rows.crow_indices().numpy()), tuple(x.shape))
     if isinstance(x, Tensor):
-        kept: Features = x.detach().float().contiguous()
+        kept: Features = x.detach().cpu().float().contiguous()
     elif sparse.issparse(x):
         kept = sparse.csr_matrix(x).astype(np.float32, copy=False)
     else:

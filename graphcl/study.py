@@ -77,6 +77,20 @@ def _same(study: Any, directory: Path, about: Mapping[str, Any]) -> None:
         raise ValueError(f"{directory} holds a study with {key} {was!r}, not {value!r}; choose another --out")
 
 
+def stored(choice: Any) -> Any:
+    """A choice as the database keeps it, which gives a tuple back as a list and then takes it for another."""
+    return json.dumps(choice) if isinstance(choice, (tuple, list)) else choice
+
+
+def drawn(trial: Any, space: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a trial."""
+
+    def read(key: str, value: Any) -> Any:
+        return next(choice for choice in space[key] if stored(choice) == value) if isinstance(space[key], list) else value
+
+    return {key: read(key, value) for key, value in trial.params.items()}
+
+
 def ended(optuna: Any, study: Any) -> list[Any]:
     """The trials that count, in order; those that were cut off do not."""
     states = optuna.trial.TrialState
@@ -88,11 +102,11 @@ def written(optuna: Any, study: Any, directory: Path, about: Mapping[str, Any]) 
     counted = ended(optuna, study)
     columns = ("outcome", "score", "best_epoch", "epochs", "seconds", "seed")
 
-    def drawn(params: Mapping[str, Any]) -> dict[str, Any]:  # epochs may be drawn, which trained fewer
-        return {f"{key} drawn" if key in columns else key: value for key, value in params.items()}
+    def searched(trial: Any) -> dict[str, Any]:  # epochs may be drawn, which trained fewer
+        return {f"{key} drawn" if key in columns else key: value for key, value in drawn(trial, about["space"]).items()}
 
     rows = [
-        {"trial": n, **{c: t.user_attrs[c] for c in columns}, **drawn(t.params), "error": t.user_attrs["error"]}
+        {"trial": n, **{c: t.user_attrs[c] for c in columns}, **searched(t), "error": t.user_attrs["error"]}
         for n, t in enumerate(counted)
     ]
     frame = pd.DataFrame(rows).astype({"best_epoch": "Int64"}) if rows else pd.DataFrame()
@@ -107,7 +121,7 @@ def written(optuna: Any, study: Any, directory: Path, about: Mapping[str, Any]) 
         "trial": first,
         "trials": len(counted),
         "best_epoch": counted[first].user_attrs["best_epoch"],
-        "settings": {**about["settings"], **counted[first].params},
+        "settings": {**about["settings"], **drawn(counted[first], about["space"])},
     }
     rundir.write_json(directory / "best.json", best)
     return Tuned(directory, best, frame)

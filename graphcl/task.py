@@ -116,6 +116,8 @@ def _graph(asked: Asked) -> Task:
     if metric not in known:
         raise ValueError(f"{asked.recipe} is tuned by {' or '.join(known)}, not by {metric!r}")
     data = pretrain.load_graph(module.KIND, asked.data, asked.options)
+    if not isinstance(data, AttributedData) and not data.splits:
+        raise ValueError(f"{data.name} has no splits, so {metric} on validation nodes cannot choose; add splits to tune")
     closed = "embed" in vars(module)
     base = _configured(asked, full_name(module.KIND, data), _select(metric, closed))
     if not closed:

@@ -19,6 +19,7 @@ from graphcl.recipes import space as spaces
 from graphcl.recipes.configure import find, settings
 from graphcl.study import Tuned
 from graphcl.task import Asked, Scored, Task, task
+from graphcl.versions import check_device
 
 
 def tune(
@@ -67,6 +68,7 @@ def tune(
         raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
     if protocols.find(protocol).selects_on != "valid":
         raise ValueError(f"tuning is on validation alone, and protocol {protocol!r} has none; take valid, refit or another")
+    check_device(device)
     module = find(recipe)
     asked = Asked(recipe, module, data, protocol, metric, options or {}, fixed, seed, device)
     made = task(asked)
@@ -126,6 +128,7 @@ def _trial(optuna: Any, study: Any, task: Task, searched: Mapping[str, spaces.Bo
     if number == 0 and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
         study.enqueue_trial(_inside(task.base, searched))
     trial = study.ask(distributions)
+    params = studies.drawn(trial, searched)
     found: dict[str, Any] = {"seed": seed, "score": None, "best_epoch": None, "epochs": 0, "error": ""}
 
     def observe(kind: str, what: dict[str, Any]) -> None:
@@ -142,7 +145,7 @@ def _trial(optuna: Any, study: Any, task: Task, searched: Mapping[str, spaces.Bo
     began = time.perf_counter()
     states = optuna.trial.TrialState
     try:
-        config = replace(task.base, **trial.params)
+        config = replace(task.base, **params)
         found["score"], found["best_epoch"] = _score(task, config, observe)
         found["outcome"] = "complete"
     except optuna.TrialPruned:
@@ -161,7 +164,7 @@ def _trial(optuna: Any, study: Any, task: Task, searched: Mapping[str, spaces.Bo
         study.tell(trial, found["score"])
     else:
         study.tell(trial, state=states.PRUNED)
-    return {"number": number, **found, "params": dict(trial.params)}
+    return {"number": number, **found, "params": params}
 
 
 def _score(task: Task, config: Any, observe: Observer) -> Scored:
@@ -179,7 +182,7 @@ def _drawn(seed: int, number: int) -> int:
 def _distribution(optuna: Any, bounds: spaces.Bounds) -> Any:
     kinds = optuna.distributions
     if isinstance(bounds, list):
-        return kinds.CategoricalDistribution(bounds)
+        return kinds.CategoricalDistribution([studies.stored(choice) for choice in bounds])
     kind = kinds.IntDistribution if isinstance(bounds[0], int) else kinds.FloatDistribution
     return kind(bounds[0], bounds[1], log="log" in bounds)
 
@@ -190,5 +193,5 @@ def _inside(base: Any, searched: Mapping[str, spaces.Bounds]) -> dict[str, Any]:
     for key, bounds in searched.items():
         value = getattr(base, key)
         if value in bounds if isinstance(bounds, list) else value is not None and bounds[0] <= value <= bounds[1]:
-            found[key] = value
+            found[key] = studies.stored(value)
     return found

@@ -33,7 +33,7 @@ def of_histories(split: SequenceSplit) -> str:
     digest = hashlib.sha256()
     parts = [split.log.items, split.log.pointers, split.train.lengths]
     for held_out in (split.valid, split.test):
-        parts += [torch.tensor([-1])] if held_out is None else [held_out.places]
+        parts += [torch.tensor([-1])] if held_out is None else [torch.tensor([len(held_out.places)]), held_out.places]
     for tensor in parts:
         digest.update(tensor.numpy().tobytes())
     for vocabulary in (split.log.user_ids, split.log.item_ids):
@@ -67,6 +67,9 @@ def of_graph(data: AttributedData | NodeData) -> str:
         digest.update(" ".join(data.metapaths).encode())
         if data.positives is not None:
             add(data.positives)
-    for tensor in (data.labels, *(rows for split in data.splits.values() for rows in split)):
-        digest.update(tensor.numpy().tobytes())
+    digest.update(data.labels.numpy().tobytes())
+    for rate, split in data.splits.items():
+        digest.update(f"{rate} {[len(rows) for rows in split]}".encode())
+        for rows in split:
+            digest.update(rows.numpy().tobytes())
     return digest.hexdigest()

@@ -13,15 +13,17 @@
         trainer.fit(train, valid)
         trainer.evaluate(test)
 
-Settings of a recipe stand in ``graphcl_settings``, or beside RecBole's own keys under their names. What RecBole's trainer decides
-(learning rate, batch size, epochs, patience, selection) is set by its keys; ``settings_for`` translates what ``graphcl train`` takes.
+Settings of a recipe stand in ``graphcl_settings``, where an unknown one is refused, or beside RecBole's own keys, where RecBole lets
+any pass. What RecBole's trainer decides (learning rate, batch size, epochs, patience, selection) is set by its keys; ``settings_for``
+translates what ``graphcl train`` takes.
 
 RecBole 1.2.1 needs older packages than graphcl: install both with ``constraints-recbole.txt``.
 
 Departs: RecBole's loader draws batches and negatives and its optimiser moves, so the recipe's own step and sampler are not used; a
 recipe that brings either (``lightgcl_paper``) is refused. A recipe with a scorer of its own (``xsimgcf``) ranks by it in every
 evaluation, so it chooses the epoch too, which in graphcl the embeddings do. Presets are not applied. RecBole's checkpoints hold no state of
-graphcl's generators, so training resumed from one draws other noise. RecBole keeps the last of equally good epochs, graphcl the first.
+graphcl's generators, so training resumed from one draws other noise. RecBole keeps the last of equally good epochs, graphcl the first, and
+does not evaluate a last epoch that is no multiple of ``eval_step``, so that it is never chosen.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from torch import Tensor, nn
 from graphcl import phase as phases
 from graphcl.contracts import Batch, Part, Scorer
 from graphcl.data.split import Split, order_by_degree
-from graphcl.integrations.recbole_names import EVALUATION, TRAINER_KEYS, check_trainer, metrics_of, settings_for
+from graphcl.integrations.recbole_names import EVALUATION, TRAINER_KEYS, check_evaluated, check_trainer, metrics_of, settings_for
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.rank import DotScorer
 from graphcl.recipes.configure import configure, find
@@ -150,6 +152,11 @@ class _Wrapped(GeneralRecommender, metaclass=_Named):
             theirs = TRAINER_KEYS[key]
             how = f"set {theirs!r} beside graphcl_settings" if theirs else "it cannot be set"
             raise ValueError(f"graphcl_settings: {key!r} is for RecBole's trainer to decide; {how}")
+        for key in sorted(names & TRAINER_KEYS.keys()):
+            if key in config and (theirs := TRAINER_KEYS[key]) != key:
+                raise ValueError(
+                    f"{key!r} is for RecBole's trainer to decide; {f'set {theirs!r}' if theirs else 'it cannot be set'}"
+                )
         beside = {key: config[key] for key in names - TRAINER_KEYS.keys() if key in config}
         trainer = {key: config[TRAINER_KEYS[key]] for key in ("learning_rate", "batch_size", "epochs") if key in names}
         found = configure(self.recipe, {"trainer": trainer, "beside": beside, "graphcl_settings": given})[0]
@@ -323,6 +330,7 @@ def run(model: str, dataset: str, settings: Mapping[str, Any] | None = None) -> 
     chosen = _theirs(model.removeprefix("recbole:")) if model.startswith("recbole:") else recbole_model(model)
     with compatible():
         config = Config(model=chosen, dataset=dataset, config_dict={**EVALUATION, "show_progress": False, **(settings or {})})
+        check_evaluated(config)
         init_seed(config["seed"], config["reproducibility"])
         parts = data_preparation(config, create_dataset(config))
         init_seed(config["seed"], config["reproducibility"])
@@ -334,8 +342,10 @@ def run(model: str, dataset: str, settings: Mapping[str, Any] | None = None) -> 
         valid = metrics_of(trainer.evaluate(parts[1]))  # loads the best epoch
         test = metrics_of(trainer.evaluate(parts[2], load_best_model=False))
     curve, scores = trainer.curve, trainer.scores
-    # Of equally good epochs RecBole keeps the last.
-    best = None if config["MODEL_TYPE"] == ModelType.TRADITIONAL else max(scores, key=lambda epoch: (scores[epoch], epoch))
+    best = None
+    if scores and config["MODEL_TYPE"] != ModelType.TRADITIONAL:
+        sign = 1 if config["valid_metric_bigger"] else -1
+        best = max(scores, key=lambda epoch: (sign * scores[epoch], epoch))  # of equally good ones RecBole keeps the last
     seconds = {
         "load": loaded,
         "train": sum(line["seconds"] for line in curve),
@@ -375,7 +385,10 @@ def _recording(trainer: type) -> type:
             score, result = super()._valid_epoch(*args, **kwargs)
             self.rank_seconds += time.perf_counter() - began
             self.curve[-1]["valid"] = metrics_of(result)
-            self.scores[self.curve[-1]["epoch"]] = score
+            epoch = self.curve[-1]["epoch"]
+            self.scores[epoch] = score
+            if epoch <= getattr(getattr(self.model, "settings", None), "warm_up", 0):
+                self.cur_step = -1  # part of the loss is not there yet, so no patience is spent; RecBole counts on from here
             return score, result
 
     return Recording

@@ -42,6 +42,7 @@ def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict
     found = dict(EVALUATION)
     if "select" in values:
         check_trainer(config)
+        found["topk"] = sorted({*phases.CUTOFFS, int(values["select"].partition("@")[2])})
         found |= {str(TRAINER_KEYS[key]): values[key] for key in ("learning_rate", "batch_size", "epochs", "evaluate_every")}
         # RecBole stops at the first evaluation beyond stopping_step.
         found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": metric_for(values["select"])}
@@ -54,6 +55,16 @@ def check_trainer(config: Any) -> None:
         raise ValueError("RecBole draws each interaction once an epoch: balance must be 'interactions'")
     if getattr(config, "rate_decay", 1) != 1:
         raise ValueError(f"RecBole's learning rate stays what it is: rate_decay must be 1, got {config.rate_decay}")
+
+
+def check_evaluated(config: Any) -> None:
+    """Raises ValueError for a metric that is not among those evaluated, on which RecBole would stop after the first epoch."""
+    name, _, k = config["valid_metric"].partition("@")
+    if not k.isdecimal() or int(k) not in config["topk"] or name.lower() not in {metric.lower() for metric in config["metrics"]}:
+        raise ValueError(
+            f"valid_metric {config['valid_metric']!r} must be one of metrics ({', '.join(config['metrics'])}) "
+            f"at one of topk {config['topk']}"
+        )
 
 
 def metric_for(key: str) -> str:

@@ -4,13 +4,14 @@ With R~ = D_u^-1/2 R D_i^-1/2, P = R~^T R~ and V_k its first k eigenvectors, a h
 
     near = h P,    low = alpha * h D_i^-1/2 V_k V_k^T D_i^1/2
 
-and sharpened: r follows dr/dt = -r P from t = 0 to ``sharpen``, which shrinks an eigenvector the more the larger its eigenvalue is, so most
-of all the direction of popularity. What is sharpened is near + low ("early" merging) or near alone, to which low is added afterwards ("late").
+and sharpened: r follows dr/dt = -r P from t = 0 to ``sharpen``, which shrinks an eigenvector the more the larger its eigenvalue is, so
+most of all the direction of popularity. What is sharpened is near + low ("early" merging) or near alone, to which low is added
+afterwards ("late").
 
 Paper: Choi et al., "Blurring-sharpening process models for collaborative filtering", SIGIR 2023.
 Checked against: jeongwhanchoi/BSPM@1293201 (its README has the settings by data set; alpha, there beta, is .3 where none is given).
-Departs: the equation is linear, so a step of either solver is its polynomial in P; the release calls an ODE library. One blurring step of length 1,
-as in all its settings, so that blurring needs no solver. Singular vectors of singular value 0 are left out, see `gfcf`.
+Departs: the equation is linear, so a step of either solver is its polynomial in P; the release calls an ODE library. One blurring step
+of length 1, as in all its settings, so that blurring needs no solver. Singular vectors of singular value 0 are left out, see `gfcf`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional
 
 from graphcl.interactions import Interactions
 from graphcl.ops.sparse import Sparse
@@ -28,6 +31,7 @@ from graphcl.rank import history_rows
 from graphcl.recipes.gfcf import GraphFilters, right_factors
 
 KIND = "general"
+WIDTH = 64  # users whose scores go through the graph together
 ORDERS = {"euler": 1, "rk4": 4}  # of a step's Taylor polynomial: that of exp(-P dt), as the equation is linear
 
 
@@ -68,29 +72,42 @@ class BlurSharpen:
         self.train, self.config = train, config  # [U, I]
         self.num_items = train.shape[1]
         self.blur = GraphFilters(train, factors, config.alpha)  # factors: V_k [I, k] float32
-        self.normal = Sparse.from_scipy(self.blur.normal)  # R~
+        pattern = Sparse.from_scipy(train.astype(np.float32))
+        left, right = (inverse_root(each.degrees()) for each in (pattern, pattern.T))
+        self.normal = pattern.scaled(left, right)  # R~
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
         histories = history_rows(users, self.train)
-        near, low = self.blur.near(histories), self.blur.low(histories)
-        early = self.config.merge == "early"
-        sharp = self._sharpened(near + low if early else near)
+        near, early = self.blur.near(histories), self.config.merge == "early"
+        start = near.clone() if self.config.average else near
+        sharp = self._sharpened(self.blur.add_low(start, histories) if early else start)
         if self.config.average:
             sharp = sharp.add_(near).div_(2)
-        return sharp if early else sharp.add_(low)
+        return sharp if early else self.blur.add_low(sharp, histories)
 
     def state(self) -> dict[str, Tensor]:
         return self.blur.state()
 
     def _sharpened(self, scores: Tensor) -> Tensor:  # [b, I]
+        out = torch.empty_like(scores)
+        for some, into in zip(scores.split(WIDTH), out.split(WIDTH), strict=True):
+            whole = functional.pad(some, (0, 0, 0, WIDTH - len(some)))  # the product is compiled for each width
+            into.copy_(self._solved(whole.T.contiguous()).T[: len(some)])
+        return out
+
+    def _solved(self, r: Tensor) -> Tensor:  # [I, WIDTH]
+        """dr/dt = -P r, from 0 to the end."""
         length = self.config.sharpen / self.config.steps
-        r = scores.T.contiguous()  # [I, b]: the sparse product reads rows
         for _ in range(self.config.steps if length else 0):
             term = r
             for j in range(1, ORDERS[self.config.solver] + 1):
                 term = (self.normal.T @ (self.normal @ term)).mul_(-length / j)
                 r = r + term
-        return r.T.contiguous()
+        return r
+
+
+def inverse_root(degree: Tensor) -> Tensor:
+    return torch.where(degree > 0, degree.clamp_min(1) ** -0.5, 0.0)
 
 
 def build(config: Config, data: Interactions, *, rng: torch.Generator | None = None) -> BlurSharpen:

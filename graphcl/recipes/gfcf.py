@@ -55,14 +55,13 @@ class GraphFilters:
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
         histories = history_rows(users, self.train)
-        return self.near(histories).add_(self.low(histories))
+        return self.add_low(self.near(histories), histories)
 
     def near(self, histories: sparse.csr_matrix) -> Tensor:  # [b, I]
         return torch.from_numpy(times_sparse_twice(histories, self.back, self.normal))
 
-    def low(self, histories: sparse.csr_matrix) -> Tensor:  # [b, I]
-        """Already weighted by alpha."""
-        return torch.from_numpy(times_dense(histories, self.into)) @ self.out_of
+    def add_low(self, scores: Tensor, histories: sparse.csr_matrix) -> Tensor:  # [b, I], in place
+        return scores.addmm_(torch.from_numpy(times_dense(histories, self.into)), self.out_of)
 
     def state(self) -> dict[str, Tensor]:
         return {"factors": self.factors}
