@@ -25,7 +25,9 @@ CLOSED = {
     "gfcf": lambda data: gfcf.build(gfcf.Config(), data),
     "gfcf without low pass": lambda data: gfcf.build(gfcf.Config(alpha=0.0), data),
     **{
-        f"gfcf without low pass, sharpened by {t}": lambda data, t=t: bspm.build(bspm.Config(alpha=0.0, sharpen=t), data)
+        f"gfcf without low pass, sharpened by {t}": lambda data, t=t: bspm.build(
+            bspm.Config(alpha=0.0, sharpen=t, solver="euler"), data
+        )
         for t in SHARPEN
     },
     "ease, l2 200": lambda data: ease.build(ease.Config(l2=200.0), data),

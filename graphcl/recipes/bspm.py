@@ -11,7 +11,8 @@ afterwards ("late").
 Paper: Choi et al., "Blurring-sharpening process models for collaborative filtering", SIGIR 2023.
 Checked against: jeongwhanchoi/BSPM@1293201 (its README has the settings by data set; alpha, there beta, is .3 where none is given).
 Departs: the equation is linear, so a step of either solver is its polynomial in P; the release calls an ODE library. One blurring step
-of length 1, as in all its settings, so that blurring needs no solver. Singular vectors of singular value 0 are left out, see `gfcf`.
+of length 1, as in all its settings, so that blurring needs no solver. The solver is RK4 where none is given, there Euler's. Singular
+vectors of singular value 0 are left out, see `gfcf`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Config:
     alpha: float = 0.3  # beta: weight of the low-pass term; 0 skips the decomposition
     sharpen: float = 1.0  # T_s, for how long; 0: GF-CF
     steps: int = 1  # K_s: of the solver in that time
-    solver: Literal["euler", "rk4"] = "euler"
+    solver: Literal["euler", "rk4"] = "rk4"  # a step of Euler's of length 1 forgets eigenvalue 1, which each connected part has
     merge: Literal["early", "late"] = "early"
     average: bool = False  # rank by the mean of near and the sharpened, instead of the sharpened alone
 
@@ -59,7 +60,7 @@ class Config:
 
 PRESETS: dict[str, dict] = {
     "general/gowalla": {"factors": 448, "alpha": 0.2, "sharpen": 2.5, "solver": "rk4"},
-    "general/yelp2018": {"factors": 384, "sharpen": 1.2, "average": True},
+    "general/yelp2018": {"factors": 384, "sharpen": 1.2, "solver": "euler", "average": True},
     "general/amazon-book": {"alpha": 0.0, "sharpen": 2.2, "steps": 2, "solver": "rk4"},
 }
 SPACE: dict[str, tuple | list] = {"factors": (32, 512, "log"), "alpha": (0.0, 1.0), "sharpen": (0.0, 3.0)}

@@ -56,7 +56,7 @@ def _closed(config: Config) -> tuple[ModuleType, Any]:
         return ease, ease.Config(l2=config.l2)
     if config.beside == "gfcf":
         return gfcf, gfcf.Config(factors=config.factors, alpha=config.alpha)
-    return bspm, bspm.Config(factors=config.factors, alpha=config.alpha, sharpen=config.sharpen)
+    return bspm, bspm.Config(factors=config.factors, alpha=config.alpha, sharpen=config.sharpen, solver="euler")
 
 
 PRESETS: dict[str, dict] = {}

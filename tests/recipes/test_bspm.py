@@ -12,12 +12,12 @@ from graphcl.testing import checkerboard
 from tests.recipes.floor import random_log
 
 SETTINGS = [
-    {"sharpen": 1.2},
-    {"sharpen": 1.2, "average": True},
+    {"sharpen": 1.2, "solver": "euler"},
+    {"sharpen": 1.2, "solver": "euler", "average": True},
     {"sharpen": 2.5, "alpha": 0.2, "solver": "rk4"},
     {"sharpen": 2.2, "steps": 2, "solver": "rk4", "merge": "late"},
     {"sharpen": 0.8, "steps": 3, "alpha": 0.0},
-    {"sharpen": 0.8, "merge": "late", "average": True},
+    {"sharpen": 0.8, "solver": "euler", "merge": "late", "average": True},
 ]
 
 
@@ -110,7 +110,7 @@ def test_state_survives_safetensors(tmp_path, merge):
 
 def test_ranks_the_withheld_item_first():
     data, withheld = checkerboard(12, 10)
-    items, _ = top_k(bspm.build(bspm.Config(factors=2, sharpen=0.5), data), np.arange(12), 1, seen=data.matrix)
+    items, _ = top_k(bspm.build(bspm.Config(factors=2), data), np.arange(12), 1, seen=data.matrix)
     assert items[:, 0].tolist() == withheld.tolist()
 
 

@@ -29,7 +29,7 @@ def test_equals_the_formula(beside, weight):
     config = xsimgcf.Config(beside=beside, beside_weight=weight, factors=5, alpha=0.3, l2=20.0, sharpen=0.8)
     first, dots = learned()
     other = {
-        "bspm": bspm.build(bspm.Config(5, sharpen=0.8), data),
+        "bspm": bspm.build(bspm.Config(5, sharpen=0.8, solver="euler"), data),
         "gfcf": gfcf.build(gfcf.Config(5), data),
         "ease": ease.build(ease.Config(20.0), data),
     }[beside]
