@@ -1,4 +1,4 @@
-"""LightGCL on Last.fm beside the release's own steps, written out with dense matrices: two epochs of Adam at the recipe's batch.
+"""LightGCL on Last.fm beside the release's own steps, written out with dense matrices: an epoch of Adam and a bit at the recipe's batch.
 
 Everything of the reference is dense float64: the normalised matrix and its sketch (``torch.svd_lowrank``, as the release calls it),
 logits of every anchor, repeats and all, against every node, and Adam by hand.
@@ -29,7 +29,7 @@ pytestmark = [
         reason="$GRAPHCL_DATA/general/lastfm is not here",
     ),
 ]
-CONFIG = lightgcl.Config(dim=16, learning_rate=0.01)  # all else as released; narrow and fast, for the test's sake
+CONFIG = lightgcl.Config(dim=16, learning_rate=0.02)  # all else as released; narrow and fast, for the test's sake
 
 
 class Trained(NamedTuple):
@@ -47,7 +47,7 @@ def log():
 def batches(log):
     rng = dense.generator(5)
     draw = Triples(log.train, CONFIG.batch_size)
-    return [*draw(rng), *draw(rng)]
+    return [*draw(rng), *draw(rng)][:12]  # a dense step takes two seconds
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def reference(log, batches) -> Trained:
     hits = []
     for user, row in enumerate(log.test.matrix):
         if row.nnz:
-            hits.append(len(set(row.indices) & set(scores[user].argsort(descending=True)[:20].tolist())) / row.nnz)
+            hits.append(len(set(row.indices) & set(scores[user].topk(20).indices.tolist())) / row.nnz)
     return Trained(losses, torch.cat([e_user, e_item]), float(np.mean(hits)))
 
 
@@ -144,7 +144,7 @@ def trained(log, batches, dtype: torch.dtype) -> Trained:
 )
 def test_every_step_is_the_releases(log, batches, reference, dtype, loss, embedding, recall):
     """``loss``: relative, of each term in each step. ``embedding``: share of the largest entry. ``recall``: absolute."""
-    assert len(batches) == len(reference.losses) == 20
+    assert len(batches) == len(reference.losses) == 12
     found = trained(log, batches, dtype)
     for number, (mine, theirs) in enumerate(zip(found.losses, reference.losses, strict=True)):
         assert mine == pytest.approx(theirs, rel=loss), f"step {number + 1}"
