@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from graphcl import rundir
 from graphcl.phase import Progress
-from graphcl.versions import versions
+from graphcl.versions import check_device, versions
 
 
 @contextmanager
@@ -45,10 +45,11 @@ _locks: ContextVar[ExitStack | None] = ContextVar("_locks", default=None)
 
 
 def training(train: _Train) -> _Train:
-    """The function has the run's directory to itself, from :func:`write_beginning` until it returns."""
+    """The function has the run's directory to itself, from :func:`write_beginning` until it returns, on a device that torch can use."""
 
     @functools.wraps(train)
     def held(*args: Any, **named: Any) -> Any:
+        check_device(named.get("device", "cpu"))
         with ExitStack() as locks:
             token = _locks.set(locks)
             try:

@@ -24,7 +24,6 @@ from graphcl.recipes.model import Model
 from graphcl.recipes.parts import batches_of, inputs_of, step_of
 from graphcl.streams import Streams
 from graphcl.train import fit
-from graphcl.versions import check_device
 
 CUTOFFS = (10, 20, 40)
 Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
@@ -76,7 +75,6 @@ class Phase:
 
 def start(recipe: ModuleType, config: Any, plan: Plan, seed: int, device: str) -> Phase:
     """A phase before its first epoch."""
-    check_device(device)
     streams = Streams(seed)
     model: Model = recipe.build(config, plan.train, rng=streams["init"])
     model.to(device)  # before the optimiser takes its parameters

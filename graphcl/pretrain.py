@@ -26,7 +26,6 @@ from graphcl.probe import check_split, cluster_probe, clustering, k_means, label
 from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.streams import Streams
 from graphcl.train import fit
-from graphcl.versions import check_device
 
 NodeGraph: TypeAlias = NodeData | AttributedData
 
@@ -228,7 +227,6 @@ def load_graph(kind: str, data: Any, options: Mapping[str, Any] | None = None) -
 
 def start(module: ModuleType, config: Any, data: NodeGraph, seed: int, device: str) -> Phase:
     """A phase before its first epoch, and before what its model does to begin (:func:`begin`)."""
-    check_device(device)
     streams = Streams(seed)
     inputs = module.inputs(config, data, rng=streams["inputs"])
     model = module.build(config, data, inputs, rng=streams["init"]).to(device)

@@ -32,7 +32,6 @@ from graphcl.sequence import NextItems, Sequences
 from graphcl.sequence_rank import CUTOFFS, HistoryScorer, NextReport, evaluate_next
 from graphcl.sequence_rank import Progress as Ranking
 from graphcl.streams import Streams
-from graphcl.versions import check_device
 
 PROTOCOLS = ("valid", "all")
 
@@ -291,7 +290,6 @@ def check(config: Any) -> None:
 
 def start(module: ModuleType, config: Any, data: Sequences, seed: int, device: str) -> Phase:
     """A phase before its first epoch."""
-    check_device(device)
     streams = Streams(seed)
     model = module.build(config, data, rng=streams["init"]).to(device)  # moved before the optimiser takes its parameters
     inputs: Any = data.to(device)

@@ -557,9 +557,10 @@ def test_a_closed_form_is_refitted_on_validation_too(csv, tmp_path, recipe):
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
-def test_a_device_that_is_not_there(csv, tmp_path, device):
+@pytest.mark.parametrize("recipe", ["lightgcn", "popular"])
+def test_a_device_that_is_not_there(csv, tmp_path, recipe, device):
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
-        graphcl.train("lightgcn", csv, out=tmp_path / "run", device=device)
+        graphcl.train(recipe, csv, out=tmp_path / "run", device=device)
     assert not (tmp_path / "run").exists()
 
 

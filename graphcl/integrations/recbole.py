@@ -148,15 +148,12 @@ class _Wrapped(GeneralRecommender, metaclass=_Named):
     def _settings(self, config: Any) -> Any:
         names = set(self.recipe.Config.__dataclass_fields__)
         given = dict(config["graphcl_settings"] or {})
-        for key in sorted(names & given.keys() & TRAINER_KEYS.keys()):
-            theirs = TRAINER_KEYS[key]
-            how = f"set {theirs!r} beside graphcl_settings" if theirs else "it cannot be set"
-            raise ValueError(f"graphcl_settings: {key!r} is for RecBole's trainer to decide; {how}")
         for key in sorted(names & TRAINER_KEYS.keys()):
-            if key in config and (theirs := TRAINER_KEYS[key]) != key:
-                raise ValueError(
-                    f"{key!r} is for RecBole's trainer to decide; {f'set {theirs!r}' if theirs else 'it cannot be set'}"
-                )
+            theirs = TRAINER_KEYS[key]
+            if key in given or (key in config and theirs != key):
+                where = "graphcl_settings: " if key in given else ""
+                how = f"set {theirs!r} beside graphcl_settings" if theirs else "it cannot be set"
+                raise ValueError(f"{where}{key!r} is for RecBole's trainer to decide; {how}")
         beside = {key: config[key] for key in names - TRAINER_KEYS.keys() if key in config}
         trainer = {key: config[TRAINER_KEYS[key]] for key in ("learning_rate", "batch_size", "epochs") if key in names}
         found = configure(self.recipe, {"trainer": trainer, "beside": beside, "graphcl_settings": given})[0]

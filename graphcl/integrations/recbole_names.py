@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphcl import phase as phases
-from graphcl.metrics import ACCURACY
+from graphcl.metrics import ACCURACY, parse
 from graphcl.recipes.configure import configure, find
 
 # What RecBole's trainer decides: graphcl's name -> RecBole's, None where there is no choice.
@@ -42,7 +42,7 @@ def settings_for(recipe: str, settings: Mapping[str, Any] | None = None) -> dict
     found = dict(EVALUATION)
     if "select" in values:
         check_trainer(config)
-        found["topk"] = sorted({*phases.CUTOFFS, int(values["select"].partition("@")[2])})
+        found["topk"] = sorted({*phases.CUTOFFS, parse(values["select"]).k})
         found |= {str(TRAINER_KEYS[key]): values[key] for key in ("learning_rate", "batch_size", "epochs", "evaluate_every")}
         # RecBole stops at the first evaluation beyond stopping_step.
         found |= {"stopping_step": (values["patience"] or values["epochs"] + 1) - 1, "valid_metric": metric_for(values["select"])}

@@ -70,15 +70,14 @@ class BlurSharpen:
     """Scores a history by both processes."""
 
     def __init__(self, train: sparse.csr_matrix, factors: Tensor, config: Config) -> None:
-        self.train, self.config = train, config  # [U, I]
-        self.num_items = train.shape[1]
-        self.blur = GraphFilters(train, factors, config.alpha)  # factors: V_k [I, k] float32
+        self.blur, self.config = GraphFilters(train, factors, config.alpha), config  # train: [U, I]; factors: V_k [I, k] float32
+        self.num_items = self.blur.num_items
         pattern = Sparse.from_scipy(train.astype(np.float32))
         left, right = (inverse_root(each.degrees()) for each in (pattern, pattern.T))
         self.normal = pattern.scaled(left, right)  # R~
 
     def score(self, users: Tensor | sparse.csr_matrix) -> Tensor:  # [b, I]
-        histories = history_rows(users, self.train)
+        histories = history_rows(users, self.blur.train)
         near, early = self.blur.near(histories), self.config.merge == "early"
         start = near.clone() if self.config.average else near
         sharp = self._sharpened(self.blur.add_low(start, histories) if early else start)
@@ -99,7 +98,7 @@ class BlurSharpen:
     def _solved(self, r: Tensor) -> Tensor:  # [I, WIDTH]
         """dr/dt = -P r, from 0 to the end."""
         length = self.config.sharpen / self.config.steps
-        for _ in range(self.config.steps if length else 0):
+        for _ in range(self.config.steps):
             term = r
             for j in range(1, ORDERS[self.config.solver] + 1):
                 term = (self.normal.T @ (self.normal @ term)).mul_(-length / j)

@@ -40,14 +40,9 @@ class Config(xsimgcl.Config):
     sharpen: float = 0.9  # BSPM's time, in one Euler step: c = h (P - sharpen * P^2)
 
     def __post_init__(self) -> None:
-        if self.beside not in CLOSED:
-            raise ValueError(f"beside must be {', '.join(CLOSED)}; got {self.beside!r}")
         if not self.beside_weight >= 0:
             raise ValueError(f"beside_weight must be 0 or more, got {self.beside_weight}")
         _closed(self)  # refused now, not after training
-
-
-CLOSED = ("bspm", "gfcf", "ease")
 
 
 def _closed(config: Config) -> tuple[ModuleType, Any]:
@@ -56,7 +51,9 @@ def _closed(config: Config) -> tuple[ModuleType, Any]:
         return ease, ease.Config(l2=config.l2)
     if config.beside == "gfcf":
         return gfcf, gfcf.Config(factors=config.factors, alpha=config.alpha)
-    return bspm, bspm.Config(factors=config.factors, alpha=config.alpha, sharpen=config.sharpen, solver="euler")
+    if config.beside == "bspm":
+        return bspm, bspm.Config(factors=config.factors, alpha=config.alpha, sharpen=config.sharpen, solver="euler")
+    raise ValueError(f"beside must be bspm, gfcf or ease, got {config.beside!r}")
 
 
 PRESETS: dict[str, dict] = {}

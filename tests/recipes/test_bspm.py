@@ -9,7 +9,7 @@ from scipy import linalg, sparse
 from graphcl.rank import top_k
 from graphcl.recipes import bspm, gfcf
 from graphcl.testing import checkerboard
-from tests.recipes.floor import random_log
+from tests.recipes.floor import dense_filters, random_log
 
 SETTINGS = [
     {"sharpen": 1.2, "solver": "euler"},
@@ -42,16 +42,6 @@ def dense_scores(x: np.ndarray, config: bspm.Config) -> np.ndarray:
     if config.average:
         r = (r + near) / 2
     return r + (low if config.merge == "late" else 0)
-
-
-def dense_filters(x: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
-    def power(degree: np.ndarray, exponent: float) -> np.ndarray:
-        return np.diag([d**exponent if d > 0 else 0.0 for d in degree])
-
-    normal = power(x.sum(1), -0.5) @ x @ power(x.sum(0), -0.5)
-    _, values, vectors = np.linalg.svd(normal)
-    v = vectors[: min(factors, int((values > 1e-9).sum()))].T
-    return normal.T @ normal, power(x.sum(0), -0.5) @ v @ v.T @ power(x.sum(0), 0.5)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -9,22 +9,15 @@ from scipy import sparse
 from graphcl.rank import top_k
 from graphcl.recipes import gfcf
 from graphcl.testing import checkerboard
-from tests.recipes.floor import random_log
+from tests.recipes.floor import dense_filters, random_log
 
 CONFIG = gfcf.Config(factors=5)
 CHECKERBOARD = gfcf.Config(factors=2)
 
 
 def dense_scores(x: np.ndarray, factors: int, alpha: float) -> np.ndarray:
-    def power(degree: np.ndarray, exponent: float) -> np.ndarray:
-        return np.diag([d**exponent if d > 0 else 0.0 for d in degree])
-
-    normal = power(x.sum(1), -0.5) @ x @ power(x.sum(0), -0.5)
-    _, values, vectors = np.linalg.svd(normal)
-    rank = int((values > 1e-9).sum())
-    v = vectors[: min(factors, rank)].T
-    low = power(x.sum(0), -0.5) @ v @ v.T @ power(x.sum(0), 0.5)
-    return x @ normal.T @ normal + alpha * x @ low
+    near, low = dense_filters(x, factors)
+    return x @ near + alpha * x @ low
 
 
 # factors 256 exceed the rank; 90 items leave room for the iterative solver
