@@ -14,8 +14,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+import torch
+
 from benchmarks.measure import elsewhere, peak_gib, stamped
-from graphcl import rundir
+from graphcl import pretrain, rundir
+from graphcl.cluster import kmeans
+from graphcl.contracts import Pair, Table, Targets
+from graphcl.data.nodes import NodeData, load_nodes
+from graphcl.hetero import HeteroGraph
+from graphcl.recipes.configure import configure, find
+from graphcl.recipes.metapaths import MetaPaths
 
 STEPS = 5
 DENSE_ADAMEOW = 2000  # the largest N whose pair tensors, N x N x 64 floats, fit beside their gradients in 16 GiB
@@ -58,12 +67,6 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def case(recipe: str, form: str, what: str) -> dict[str, Any]:
-    import torch
-
-    from graphcl import pretrain
-    from graphcl.data.nodes import load_nodes
-    from graphcl.recipes.configure import configure, find
-
     module = find(recipe)
     if form == "batches":
         began = time.perf_counter()
@@ -119,12 +122,6 @@ def case(recipe: str, form: str, what: str) -> dict[str, Any]:
 
 def part(data: Any, count: int) -> Any:
     """The data of a random part of the targets."""
-    import numpy as np
-    import torch
-
-    from graphcl.data.nodes import NodeData
-    from graphcl.hetero import HeteroGraph
-
     keep = np.sort(np.random.default_rng(0).permutation(data.graph.num_targets)[:count])
     graph, target = data.graph, data.graph.target
     relations = {}
@@ -138,12 +135,6 @@ def part(data: Any, count: int) -> Any:
 
 def synthetic(count: int) -> Any:
     """``count`` papers with three authors of count / 2, one of count / 100 venues and two of count / 20 terms; no features."""
-    import numpy as np
-    import torch
-
-    from graphcl.data.nodes import NodeData
-    from graphcl.hetero import HeteroGraph
-
     rng = np.random.default_rng(0)
     sizes = {"P": count, "A": count // 2, "V": count // 100, "T": count // 20}
     papers = np.arange(count)
@@ -157,13 +148,6 @@ def synthetic(count: int) -> Any:
 
 def dense_step(phase: Any, config: Any, recipe: str) -> Any:
     """A step of the same parameters by the release's dense layout."""
-    import numpy as np
-    import torch
-
-    from graphcl.cluster import kmeans
-    from graphcl.contracts import Pair, Table, Targets
-    from graphcl.recipes.metapaths import MetaPaths
-
     inputs, model = phase.inputs, phase.model
 
     def dense(op: Any) -> torch.Tensor:

@@ -9,13 +9,28 @@ process; k-means is not part of a step and is told apart. Each case of memory ru
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch.nn.functional import cosine_similarity
+
 from benchmarks.measure import elsewhere, medians, peak_gib, stamped, timed
-from graphcl import rundir
+from graphcl import phase as phases
+from graphcl import pretrain, rundir
+from graphcl.cluster import kmeans
+from graphcl.contracts import Pair, Part, Table
+from graphcl.data import protocol, registry
+from graphcl.data.attributed import AttributedData, load_attributed
+from graphcl.graph import Graph
+from graphcl.objectives import AllKeys, Clusters, ClusterSampled, ClusterState, InfoNCE, Sampled
+from graphcl.ops import Sparse, truncated_svd, unit_rows
+from graphcl.recipes import lightgcl
+from graphcl.recipes.configure import configure, find
 
 SPREADS = (0.1, 0.3, 0.6, 1.0)
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5)
@@ -85,7 +100,6 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
 
 def strategies(assigned, rng):  # type: ignore[no-untyped-def]
     """Name -> a strategy, and how many draws its figures are over."""
-    from graphcl.objectives import Clusters, ClusterSampled, ClusterState, Sampled
 
     def state():  # type: ignore[no-untyped-def]
         return ClusterState({"node": len(assigned)}, given={"node": assigned})
@@ -106,11 +120,6 @@ def strategies(assigned, rng):  # type: ignore[no-untyped-def]
 
 def synthetic(spread: float | None, temperature: float, n: int = 2000, dim: int = 32, clusters: int = 20) -> tuple[dict, dict]:
     """Error in nats, mean and (of drawn ones) std over anchors and draws; cosine and length of the gradient by the table."""
-    import torch
-
-    from graphcl.cluster import kmeans
-    from graphcl.ops import unit_rows
-
     rng = torch.Generator().manual_seed(0)
     if spread is None:  # no structure at all
         x = unit_rows(torch.randn(n, dim, generator=rng, dtype=torch.float64))
@@ -137,11 +146,6 @@ def synthetic(spread: float | None, temperature: float, n: int = 2000, dim: int 
 
 def log_sums(x, strategy, temperature: float):  # type: ignore[no-untyped-def]
     """Log-sum-exp of each row with all others, and the gradient of its mean by the table."""
-    import torch
-
-    from graphcl.contracts import Table
-    from graphcl.objectives import AllKeys
-
     table = x.clone().requires_grad_()
     ids = torch.arange(len(x))
     own = torch.sparse_csr_tensor(torch.arange(len(x) + 1), ids, torch.ones(len(x)), size=(len(x), len(x)))
@@ -151,8 +155,6 @@ def log_sums(x, strategy, temperature: float):  # type: ignore[no-untyped-def]
 
 
 def likeness(found: list, exact) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    from torch.nn.functional import cosine_similarity
-
     cosines = [float(cosine_similarity(g.flatten(), exact.flatten(), 0)) for g in found]
     lengths = [float(g.norm() / exact.norm()) for g in found]
     return {"cosine": sum(cosines) / len(found), "length": sum(lengths) / len(found)}
@@ -160,8 +162,6 @@ def likeness(found: list, exact) -> dict[str, float]:  # type: ignore[no-untyped
 
 def diagonal_order_2(x, assigned, temperature: float):  # type: ignore[no-untyped-def]
     """Order 2 with the variance of each coordinate alone, the own key removed from its cluster; dense."""
-    import torch
-
     out = []
     counts = torch.bincount(assigned)
     one_hot = torch.nn.functional.one_hot(assigned).to(x)
@@ -180,10 +180,6 @@ def diagonal_order_2(x, assigned, temperature: float):  # type: ignore[no-untype
 
 def cluster_pairs(x, assigned, temperature: float):  # type: ignore[no-untyped-def]
     """The gradient of PamC's K x K negative term."""
-    import torch
-
-    from graphcl.ops import unit_rows
-
     table = x.clone().requires_grad_()
     one_hot = torch.nn.functional.one_hot(assigned).to(x)
     sums = unit_rows(one_hot.T @ table)
@@ -194,16 +190,6 @@ def cluster_pairs(x, assigned, temperature: float):  # type: ignore[no-untyped-d
 
 def real(dim: int = 64) -> list[dict[str, Any]]:
     """Features of attributed graphs after an SVD and two hops, of unit length, clustered by k-means into sqrt(N), and into the classes."""
-    import math
-
-    import torch
-
-    from graphcl.cluster import kmeans
-    from graphcl.data.attributed import load_attributed
-    from graphcl.graph import Graph
-    from graphcl.objectives import Clusters, ClusterState, Sampled
-    from graphcl.ops import Sparse, truncated_svd, unit_rows
-
     rows = []
     for name in REAL:
         data = load_attributed(name)
@@ -239,12 +225,6 @@ def real(dim: int = 64) -> list[dict[str, Any]]:
 
 def made_keys(size: int):  # type: ignore[no-untyped-def]
     """Unit keys about sqrt(size) directions, and their clusters."""
-    import math
-
-    import torch
-
-    from graphcl.ops import unit_rows
-
     rng = torch.Generator().manual_seed(0)
     count = math.ceil(math.sqrt(size))
     centres = unit_rows(torch.randn(count, DIM, generator=rng))
@@ -256,11 +236,6 @@ def made_keys(size: int):  # type: ignore[no-untyped-def]
 
 
 def timing(size: int) -> dict[str, Any]:
-    import torch
-
-    from graphcl.contracts import Pair, Table
-    from graphcl.objectives import AllKeys, Clusters, ClusterSampled, ClusterState, InfoNCE, Sampled
-
     keys, assigned, rng = made_keys(size)
     keys.requires_grad_()
     positives = torch.randint(size, (ANCHORS,), generator=rng)
@@ -292,11 +267,6 @@ def timing(size: int) -> dict[str, Any]:
 
 
 def memory(strategy: str, size: int = 1_000_000) -> dict[str, Any]:
-    import torch
-
-    from graphcl.contracts import Pair, Table
-    from graphcl.objectives import AllKeys, Clusters, ClusterState, InfoNCE
-
     keys, assigned, rng = made_keys(size)
     keys.requires_grad_()
     positives = torch.randint(size, (ANCHORS,), generator=rng)
@@ -315,17 +285,12 @@ def memory(strategy: str, size: int = 1_000_000) -> dict[str, Any]:
 
 def lightgcl_step(name: str) -> dict[str, Any]:
     """A training step of LightGCL, propagation and optimiser included, by its negatives; width 64, batch 4,096."""
-    from graphcl import phase as phases
-    from graphcl.contracts import Part
-    from graphcl.data import protocol, registry
-    from graphcl.recipes import lightgcl
-
     made = registry.load(name)
     plan = protocol.plan(made, "valid")
     calls = {}
     for kind, settings in STEPS.items():
         config = lightgcl.Config(temperature=0.5, **settings)
-        phase = phases.start(lightgcl, config, plan, 0, "cpu")
+        phase = phases.start(lightgcl, config, plan.train, 0, "cpu")
         phase.model.train()
         for part in phase.model.modules():
             if isinstance(part, Part):
@@ -341,14 +306,6 @@ def lightgcl_step(name: str) -> dict[str, Any]:
 
 def clustering_step(recipe: str, size: int) -> dict[str, Any]:
     """An epoch (one step over all nodes) of PamC or SCGC on a made graph: 10 communities, 10 edges a node, 64 features."""
-    import numpy as np
-    import torch
-
-    from graphcl import pretrain
-    from graphcl.data.attributed import AttributedData
-    from graphcl.graph import Graph
-    from graphcl.recipes.configure import configure, find
-
     rng = np.random.default_rng(0)
     labels = rng.integers(10, size=size)
     order = np.argsort(labels, kind="stable")
@@ -363,7 +320,7 @@ def clustering_step(recipe: str, size: int) -> dict[str, Any]:
     config, _ = configure(module, {"set": {"pretrain_epochs": 0}})
     began = time.perf_counter()
     phase = pretrain.start(module, config, data, 0, "cpu")
-    pretrain.begin(phase)
+    phases.begin(phase)
     prepared = time.perf_counter() - began
     batch = next(phase.batches(phase.streams["batches"]))
     seconds = timed(lambda: phase.step(phase.model, phase.inputs, batch, phase.streams["views"]))

@@ -15,9 +15,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import nn
+
 from benchmarks import recbole_steps
 from benchmarks.measure import OURS, medians, row, stamped, told
+from graphcl import phase as phases
 from graphcl import rundir
+from graphcl.data.sequence_batches import prefix_rows
+from graphcl.data.sequences import load_sequences
+from graphcl.integrations.peer import write_placed
+from graphcl.recipes import sasrec
 
 DATA = "sequential/mclrec_Amazon_Beauty"
 LENGTH, ROWS = 50, 256
@@ -30,19 +39,11 @@ RECBOLE = {
 
 
 def main(root: Path) -> dict[str, Any]:
-    import torch
-
-    from graphcl import sequence_run
-    from graphcl.data.sequence_batches import prefix_rows
-    from graphcl.data.sequences import load_sequences
-    from graphcl.integrations.peer import write_placed
-    from graphcl.recipes import sasrec
-
     data = load_sequences(DATA)
     calls: dict[str, Any] = {}
     steps: dict[str, int] = {}
     for name, config in ((OURS, sasrec.Config()), (PREFIXES, sasrec.Config(rows="prefix", batch_size=ROWS))):
-        phase = sequence_run.start(sasrec, config, data.train, 0, "cpu")
+        phase = phases.start(sasrec, config, data.train, 0, "cpu")
         phase.model.train()
         batches = list(phase.batches(phase.streams["batches"]))
 
@@ -80,10 +81,6 @@ def main(root: Path) -> dict[str, Any]:
 
 def padded_step(num_items: int):  # type: ignore[no-untyped-def]
     """A training step over a prefix batch, padded to 50 positions."""
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-
     layer = nn.TransformerEncoderLayer(64, 2, 256, 0.5, "gelu", layer_norm_eps=1e-12, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     table, places = nn.Embedding(num_items + 1, 64), nn.Embedding(LENGTH, 64)

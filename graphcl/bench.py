@@ -170,8 +170,8 @@ def _over_seeds(name: str, config: Mapping[str, Any], root: Path, observe: Any, 
     for seed in config["seeds"]:
         if seed not in seeds:
             out = root / "runs" / name / f"seed{seed}"
-            finished, begun = out / "result.json", commit()
-            had = rundir.read_json(finished) if finished.exists() else None
+            begun = commit()
+            had = rundir.read_result(out) if (out / "result.json").exists() else None
             done = runs.train(
                 config["recipe"], config["data"], out=out, seed=seed, protocol=config["protocol"],
                 resume=(out / "config.json").exists(), observe=observe, on_start=check, **settings,

@@ -81,6 +81,9 @@ def write_beginning(out: str | Path | None, about: dict[str, Any], device: str, 
         except ValueError:
             if out is not None:
                 raise  # else: the next number
+    for name in os.listdir(directory):
+        if rundir.UNFINISHED.fullmatch(name):
+            (directory / name).unlink()
     if not _asked_before(directory, about):
         for name in ("result.json", "checkpoint-refit.safetensors"):  # of fewer epochs
             (directory / name).unlink(missing_ok=True)
@@ -122,9 +125,9 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
             number += 1
             path = base.with_name(f"{base.name}-{number}")
         return path
-    path = Path(out)
+    path = Path(out).expanduser()
     if not (path / "config.json").exists():
-        if path.exists() and (not path.is_dir() or {inside.name for inside in path.iterdir()} - {"lock"}):
+        if path.exists() and (not path.is_dir() or rundir.inside(path)):
             raise ValueError(f"{path} exists and is not a run; choose another --out")
         if resume:
             raise ValueError(f"there is no run to resume at {path}")

@@ -116,7 +116,7 @@ def group(path: str | Path) -> Group:
         ValueError: neither a run nor a folder of runs, or runs that differ by more than their seed.
         FileNotFoundError: nothing is there.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if (path / "config.json").exists() or not path.is_dir():
         return Group(path, (Run(path),))
     held = [each for each in path.iterdir() if re.fullmatch(r"seed\d+", each.name) and (each / "config.json").exists()]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from graphcl.interactions import Vocabulary
-from graphcl.recipes.parts import step_of
+from graphcl.recipes.parts import batches_of, step_of
 from graphcl.sequence import Sequences
 from graphcl.streams import Streams
 from graphcl.train import fit
@@ -51,7 +51,7 @@ def check_next_item(
     with undisturbed():
         built = module.build(config, log, rng=streams["init"])
         if isinstance(built, nn.Module):
-            step, batches = step_of(module, config, built), module.batches(config, log)  # type: ignore[arg-type]
+            step, batches = step_of(module, config, built), batches_of(module, config, log)  # type: ignore[arg-type]
             for epoch in fit(built, log, step=step, batches=batches, streams=streams, epochs=epochs):  # type: ignore[arg-type]
                 assert epoch.steps > 0, "an epoch without steps"
         histories = log.items.view(log.num_users, -1)

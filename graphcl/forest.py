@@ -42,7 +42,7 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
 
 def check(path: str | Path) -> tuple[Path, Any]:
     """The path, and matplotlib's figure; before the work, so that it isn't lost to a wrong suffix. Raises as ``plot``."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a plot is written as {', '.join(SUFFIXES)}, not as {path.name!r}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,6 +48,20 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def whole(value: Any, what: str, least: int | None = None) -> int:
+    """The int of any whole number, NumPy's too.
+
+    Raises: ValueError for anything else, and below ``least``.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{what} must be a whole number, got {value!r}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{what} must be {least} or more, got {number}")
+    return number
 
 
 def whole_number(value: Any) -> int | None:

@@ -17,17 +17,21 @@ from graphcl import rundir
 from graphcl.contracts import Batches, Scorer, Step
 from graphcl.data.protocol import Plan
 from graphcl.graph import Graph
+from graphcl.interactions import Interactions
 from graphcl.metrics import ACCURACY, parse
 from graphcl.rank import DotScorer, RankReport, evaluate
 from graphcl.rank import Progress as Ranking
 from graphcl.recipes.model import Model
 from graphcl.recipes.parts import batches_of, inputs_of, step_of
+from graphcl.sequence import Sequences
 from graphcl.streams import Streams
-from graphcl.train import fit
+from graphcl.train import Epoch, fit
 
 CUTOFFS = (10, 20, 40)
 Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
-Assessed = tuple[dict[str, Any], float]
+Assess = Callable[
+    [Epoch, bool], tuple[dict[str, Any], float | None]
+]  # whether it is due -> what was found, and the score that chooses
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,13 @@ class Phase:
     progress: Progress
 
 
-def start(recipe: ModuleType, config: Any, plan: Plan, seed: int, device: str) -> Phase:
-    """A phase before its first epoch."""
+def start(recipe: ModuleType, config: Any, data: Interactions | Sequences, seed: int, device: str) -> Phase:
+    """A phase on a training part, before its first epoch."""
     streams = Streams(seed)
-    model: Model = recipe.build(config, plan.train, rng=streams["init"])
+    model: Model = recipe.build(config, data, rng=streams["init"])
     model.to(device)  # before the optimiser takes its parameters
-    inputs = inputs_of(recipe, config, plan.train).to(device)
-    step, batches = step_of(recipe, config, model), batches_of(recipe, config, plan.train)
+    inputs = inputs_of(recipe, config, data).to(device)
+    step, batches = step_of(recipe, config, model), batches_of(recipe, config, data)
     return Phase(model, inputs, step, batches, streams, {}, Progress())
 
 
@@ -144,7 +148,9 @@ def run(
     """`epochs_of` with the epoch chosen by ranking the plan's part for it."""
     key = check_selection(config.select)
 
-    def assess() -> Assessed:
+    def assess(_: Epoch, due: bool) -> tuple[dict[str, Any], float | None]:
+        if not due:
+            return {}, None
         means = select_report(scorer(phase.model, phase.inputs), plan, key, progress).means
         return {plan.selected_on or "valid": means}, means[key]
 
@@ -155,10 +161,11 @@ def epochs_of(
     phase: Phase,
     config: Any,
     directory: Path | None,
-    assess: Callable[[], Assessed] | None,  # means by part of the model as it stands, and the score that chooses
+    assess: Assess | None,
     *,
     epochs: int,
     name: str = "",
+    each_line: bool = False,
     observe: Observer | None = None,
 ) -> Phase:
     """Trains to the end or until patience is spent, then restores the best weights; without ``assess`` those of the last epoch.
@@ -175,6 +182,7 @@ def epochs_of(
     if not started.over(epochs, config.patience):  # else the lines that follow are another phase's
         if directory is not None:
             rundir.keep_lines(log, started.lines)
+        begin(phase)
         on_step = None if observe is None else (lambda number: observe("step", {"step": number}))
         for epoch in fit(
             phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams,
@@ -189,31 +197,45 @@ def epochs_of(
             if epoch.gaps:
                 line["gaps"] = epoch.gaps
             due = epoch.number % config.evaluate_every == 0 or last
-            if assess is not None and due:
+            if assess is not None:
                 began = time.perf_counter()
-                means, score = assess()
-                line |= means
-                warm = epoch.number <= getattr(config, "warm_up", 0)  # part of the loss is not there yet
-                waited = 0 if warm else p.waited + 1
-                p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began, waited=waited)
-                if score > p.best_score:
-                    p = replace(p, best_epoch=epoch.number, best_score=score, waited=0)
-                    phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
-                line["best_epoch"] = p.best_epoch
+                found, score = assess(epoch, due)
+                line |= found
+                p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began)
+                if score is not None:
+                    warm = epoch.number <= getattr(config, "warm_up", 0)  # part of the loss is not there yet
+                    p = replace(p, waited=0 if warm else p.waited + 1)
+                    if score > p.best_score:
+                        p = replace(p, best_epoch=epoch.number, best_score=score, waited=0)
+                        if config.select != "last":
+                            phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
+                    line["best_epoch"] = p.best_epoch
             if assess is None:
                 p = replace(p, best_epoch=epoch.number)
             if name:
                 line["phase"] = name.strip("-")
-            phase.progress = replace(p, lines=p.lines + due)
-            if due and directory is not None:
+            stop = p.over(epochs, config.patience)
+            written = due or stop or each_line
+            phase.progress = replace(p, lines=p.lines + written)
+            if written and directory is not None:
                 rundir.append_line(log, line)
+            if (due or stop) and directory is not None:
                 save(phase, saved)
             if observe is not None:
                 observe("epoch", line)
-            if p.over(epochs, config.patience):
+            if stop:
                 break
     take_best(phase)
     return phase
+
+
+def begin(phase: Phase) -> None:
+    """A model that has ``begin(inputs, rng)`` is trained beforehand or placed by it: once, for a checkpoint holds what it did."""
+    beforehand = getattr(type(phase.model), "begin", None)  # of the class, for a parameter may have the name
+    if beforehand is not None and phase.progress.epoch == 0:
+        began = time.perf_counter()
+        beforehand(phase.model, phase.inputs, phase.streams["init"])
+        phase.progress = replace(phase.progress, seconds=phase.progress.seconds + time.perf_counter() - began)
 
 
 def take_best(phase: Phase) -> None:

@@ -25,7 +25,7 @@ from graphcl.phase import Observer, Phase, Progress
 from graphcl.probe import check_split, cluster_probe, clustering, k_means, label_probe, modularity
 from graphcl.recipes.configure import configure, find, preset_of, settings
 from graphcl.streams import Streams
-from graphcl.train import fit
+from graphcl.train import Epoch
 
 NodeGraph: TypeAlias = NodeData | AttributedData
 
@@ -68,8 +68,8 @@ class NodeRun(rundir.Finished):
             raise ValueError(f"{self.path}: how many clusters to look for is not known, for {told}")
         return k_means(tensors["embedding"], about["num_clusters"], seed=self.config["seed"]).numpy()
 
-    def model(self, data: NodeGraph) -> tuple[nn.Module, Any]:
-        """The trained model and the inputs it takes, made from the graph again: ``model.embed(inputs)`` is the embedding, and
+    def model(self, data: Any) -> tuple[nn.Module, Any]:
+        """The trained model and the inputs it takes, made from the graph again (as ``train`` takes it): ``model.embed(inputs)`` is the embedding, and
         ``model.parameters()`` may be trained on.
 
         Raises:
@@ -77,6 +77,8 @@ class NodeRun(rundir.Finished):
         """
         if "embed" in vars(self.recipe):
             raise ValueError(f"{self.config['recipe']} has no parameters")
+        if not isinstance(data, (NodeData, AttributedData)):
+            data = load_graph(self.recipe.KIND, data, self.config.get("options"))
         if of_graph(data) != self.config["fingerprint"]:
             raise ValueError(f"{self.path} was trained on other data than {data.name!r} as it is now")
         phase = start(self.recipe, self._settings, data, self.config["seed"], "cpu")
@@ -183,7 +185,9 @@ def train(
     tensors |= {f"{part}_{rate}": rows.clone() for rate, split in made.splits.items() for part, rows in split._asdict().items()}
     tensors |= {} if clusters is None else {"clusters": clusters}
     num_clusters = clusters_in(made)
-    rundir.write_tensors(directory / "nodes.safetensors", tensors, {"rates": list(made.splits), "num_clusters": num_clusters})
+    rundir.write_tensors(
+        directory / "nodes.safetensors", tensors, {"rates": [int(rate) for rate in made.splits], "num_clusters": num_clusters}
+    )
     began = time.perf_counter()
     metrics = probed(
         embedding.float(), made.labels, made.splits, settings(chosen), seed, clusters=clusters, num_clusters=num_clusters
@@ -235,15 +239,6 @@ def start(module: ModuleType, config: Any, data: NodeGraph, seed: int, device: s
     return Phase(model, inputs, module.step(config, model), batches, streams, {}, Progress())
 
 
-def begin(phase: Phase) -> None:
-    """A model that has ``begin(inputs, rng)`` is trained beforehand or placed by it: once, for a checkpoint holds what it did."""
-    beforehand = getattr(type(phase.model), "begin", None)  # of the class, for a parameter may have the name
-    if beforehand is not None and phase.progress.epoch == 0:
-        began = time.perf_counter()
-        beforehand(phase.model, phase.inputs, phase.streams["init"])
-        phase.progress = replace(phase.progress, seconds=phase.progress.seconds + time.perf_counter() - began)
-
-
 def run(
     phase: Phase,
     config: Any,
@@ -259,60 +254,22 @@ def run(
     With ``directory``, a checkpoint and a line of metrics are written every ``evaluate_every`` epochs and at the end. ``published`` also
     evaluates the clusters after every epoch, and writes a line for each.
     """
-    if directory is not None:
-        log, saved = directory / "metrics.jsonl", directory / "checkpoint.safetensors"
-        if saved.exists():
-            phases.restore(phase, saved)
-        rundir.keep_lines(log, phase.progress.lines)
-    if phase.progress.over(config.epochs, config.patience):
-        return _chosen(phase, config)
-    begin(phase)
     by_loss = config.select in ("loss", "last")
-    for epoch in fit(
-        phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=config.epochs,
-        done=phase.progress.epoch, on_step=None if observe is None else lambda number: observe("step", {"step": number}),
-    ):  # fmt: skip
-        p = phase.progress
-        p = replace(p, epoch=epoch.number, steps=p.steps + epoch.steps, seconds=p.seconds + epoch.seconds)
-        due = epoch.number % config.evaluate_every == 0 or epoch.number == config.epochs
-        line: dict[str, Any] = {"epoch": epoch.number, "terms": epoch.terms, "seconds": epoch.seconds, "elapsed": p.seconds}
-        if epoch.gaps:
-            line["gaps"] = epoch.gaps
+
+    def assess(epoch: Epoch, due: bool) -> tuple[dict[str, Any], float | None]:
+        line: dict[str, Any] = {}
         score = -math.fsum(epoch.terms.values()) if by_loss else None
-        if due and not by_loss:
-            began = time.perf_counter()
-            if config.select == "modularity":
-                assert isinstance(data, AttributedData)  # no other kind has this setting
-                score = line["modularity"] = modularity(data.graph, assigned(phase, data, seed))
-            else:
-                line["valid"] = quick(phase.model.embed(phase.inputs).cpu(), data, config)
-                score = line["valid"][config.select]
-            p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began)
+        if due and config.select == "modularity":
+            assert isinstance(data, AttributedData)  # no other kind has this setting
+            score = line["modularity"] = modularity(data.graph, assigned(phase, data, seed))
+        elif due and not by_loss:
+            line["valid"] = quick(phase.model.embed(phase.inputs).cpu(), data, config)
+            score = line["valid"][config.select]
         if published:
-            began = time.perf_counter()
             line["test"] = clustering(data.labels, assigned(phase, data, seed))
-            p = replace(p, rank_seconds=p.rank_seconds + time.perf_counter() - began)
-        if score is not None:
-            better = score > p.best_score
-            p = replace(p, waited=0, best_score=score, best_epoch=epoch.number) if better else replace(p, waited=p.waited + 1)
-            if better and config.select != "last":
-                phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
-        stop = p.over(config.epochs, config.patience)
-        written = due or stop or published
-        phase.progress = replace(p, lines=p.lines + written)
-        if written and directory is not None:
-            rundir.append_line(log, line)
-        if (due or stop) and directory is not None:
-            phases.save(phase, saved)
-        if observe is not None:
-            observe("epoch", line)
-        if stop:
-            break
-    return _chosen(phase, config)
+        return line, score
 
-
-def _chosen(phase: Phase, config: Any) -> Phase:
-    phases.take_best(phase)
+    phases.epochs_of(phase, config, directory, assess, epochs=config.epochs, each_line=published, observe=observe)
     if config.select == "last":
         phase.progress = replace(phase.progress, best_epoch=phase.progress.epoch)
     return phase

@@ -270,8 +270,7 @@ def known_items(
     elif not isinstance(histories, Mapping):
         raise ValueError(f"histories are a table, or items by user ({{user: [item, ...]}}), got {type(histories).__name__}")
     else:
-        for name, its in histories.items():
-            listed(its, f"the history of {name!r}")
+        histories = {name: list(listed(its, f"the history of {name!r}")) for name, its in histories.items()}
         names = np.fromiter(histories, dtype=object, count=len(histories))
         owner = np.repeat(np.arange(len(names)), [len(its) for its in histories.values()])
         items = [i for its in histories.values() for i in its]

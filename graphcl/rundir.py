@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -22,6 +23,7 @@ from graphcl.data.source import write_atomically
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes.configure import configure, find
 
+UNFINISHED = re.compile(r"\..+\.part")  # see write_atomically
 FORMAT = 1  # of the directory; raised when an old one could be misread
 
 
@@ -88,11 +90,18 @@ def kind_of(directory: Path) -> str:
     return read_json(path).get("kind", "general") if path.exists() else "general"
 
 
+def inside(directory: Path) -> list[str]:
+    """Names in a directory, but for the lock and what a killed process did not finish writing."""
+    return [each.name for each in directory.iterdir() if each.name != "lock" and not UNFINISHED.fullmatch(each.name)]
+
+
 def read_result(directory: Path) -> Any:
     """Raises ValueError for a run that has not finished."""
     if not (directory / "result.json").exists():
         raise ValueError(f"the run at {directory} has not finished; go on with it by resume (--resume --out {directory})")
-    return read_json(directory / "result.json")
+    found = read_json(directory / "result.json")
+    found["run"] = str(directory)  # it may have moved
+    return found
 
 
 def write_result(
@@ -246,7 +255,7 @@ class Finished:
     """A finished run of any kind, read from its directory."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.config: dict[str, Any] = read_config(self.path)
 
     @cached_property

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -25,7 +24,7 @@ from graphcl.data.nearest import nearest
 from graphcl.data.protocol import Plan
 from graphcl.data.read import read_interactions
 from graphcl.data.split import Split, split
-from graphcl.interactions import Interactions, concat
+from graphcl.interactions import Interactions, concat, whole
 from graphcl.pretrain import NodeRun
 from graphcl.rank import DotScorer, Progress
 from graphcl.recipes.configure import configure, find, preset_of, settings
@@ -40,7 +39,7 @@ AnyRun: TypeAlias = Run | NodeRun | SequenceRun
 
 def load(path: str | Path) -> AnyRun:
     """A run from its directory. Raises FileNotFoundError or ValueError where there is none, or a broken one."""
-    kind = rundir.kind_of(Path(path))
+    kind = rundir.kind_of(Path(path).expanduser())
     return NodeRun(path) if kind in pretrain.PROTOCOLS else SequenceRun(path) if kind == "sequential" else Run(path)
 
 
@@ -116,9 +115,7 @@ def train(
         FloatingPointError: training diverged.
     """
     began = time.perf_counter()
-    if not isinstance(seed, Integral):
-        raise ValueError(f"seed must be a whole number, got {seed!r}")
-    seed = int(seed)
+    seed = whole(seed, "seed")
     module = find(recipe)
     if module.KIND == "sequential":
         return sequence_run.train(
@@ -160,7 +157,7 @@ def train(
         scorer = module.build(chosen, plan.train, rng=Streams(seed)["init"])
     else:
         phases.check(chosen)
-        first = phases.start(module, chosen, plan, seed, device)
+        first = phases.start(module, chosen, plan.train, seed, device)
     built = time.perf_counter() - began
     directory = claims.write_beginning(out, about, device, resume)
     if not resume or not (directory / "log.safetensors").exists():
@@ -212,7 +209,7 @@ def _train_model(
     seconds, steps, ranking, epochs = p.seconds, p.steps, p.rank_seconds, p.epoch
     if protocols.find(plan.protocol).refits_on:
         plan = protocols.refit_plan(made, plan.protocol)
-        last = phases.start(module, config, plan, seed, device)
+        last = phases.start(module, config, plan.train, seed, device)
         # Lines of the second phase follow those of the first.
         last.progress = replace(last.progress, lines=p.lines)
         phases.run(last, plan, config, directory, epochs=p.best_epoch, name="-refit", observe=observe)

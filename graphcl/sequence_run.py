@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,13 +24,12 @@ from graphcl.metrics import RANKS, parse
 from graphcl.phase import Observer, Phase, Progress
 from graphcl.rank import TILE_CPU, DotScorer, at_most, top_k
 from graphcl.recipes.configure import configure, find, preset_of, settings
-from graphcl.recipes.parts import rows_of as batches_of
-from graphcl.recipes.parts import step_of
 from graphcl.run import known_items, listed, ranked_frame, rows_of
 from graphcl.sequence import NextItems, Sequences
 from graphcl.sequence_rank import CUTOFFS, HistoryScorer, NextReport, evaluate_next
 from graphcl.sequence_rank import Progress as Ranking
 from graphcl.streams import Streams
+from graphcl.train import Epoch
 
 PROTOCOLS = ("valid", "all")
 
@@ -248,7 +246,7 @@ def train(
         scorer = module.build(chosen, split.train, rng=Streams(seed)["init"])
     else:
         check(chosen)
-        phase = start(module, chosen, split.train, seed, device)
+        phase = phases.start(module, chosen, split.train, seed, device)
         scorer = phase.model
     moved = Progress(seconds=time.perf_counter() - began)
     directory = claims.write_beginning(out, about, device, resume)
@@ -288,14 +286,6 @@ def check(config: Any) -> None:
         raise ValueError(f"cannot select on {config.select!r}; sequences have {', '.join(RANKS)} with a cut-off, such as ndcg@10")
 
 
-def start(module: ModuleType, config: Any, data: Sequences, seed: int, device: str) -> Phase:
-    """A phase before its first epoch."""
-    streams = Streams(seed)
-    model = module.build(config, data, rng=streams["init"]).to(device)  # moved before the optimiser takes its parameters
-    inputs: Any = data.to(device)
-    return Phase(model, inputs, step_of(module, config, model), batches_of(module, config, data), streams, {}, Progress())
-
-
 def run(
     phase: Phase,
     config: Any,
@@ -310,7 +300,9 @@ def run(
     valid = split.valid
     model: Any = phase.model
 
-    def assess() -> phases.Assessed:
+    def assess(_: Epoch, due: bool) -> tuple[dict[str, Any], float | None]:
+        if not due:
+            return {}, None
         assert valid is not None
         report = evaluated(model.eval(), valid, config, device=device, progress=progress)
         return by_part("valid", report), report.means(config.seen)[parse(config.select).key]

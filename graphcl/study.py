@@ -32,7 +32,7 @@ def opened(optuna: Any, directory: Path, about: Mapping[str, Any]) -> Iterator[A
     import sqlalchemy.exc
 
     file = directory / "study.db"
-    if directory.exists() and not file.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - {"lock"}):
+    if directory.exists() and not file.exists() and (not directory.is_dir() or rundir.inside(directory)):
         raise ValueError(f"{directory} exists and holds no study; choose another --out")
     directory.mkdir(parents=True, exist_ok=True)
     verbosity = optuna.logging.get_verbosity()

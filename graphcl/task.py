@@ -71,7 +71,7 @@ def _general(asked: Asked) -> Task:
         if closed:
             scorer = module.build(config, plan.train, rng=Streams(seed)["init"])
             return phases.select_report(scorer, plan, metric).means[metric], None
-        phase = phases.start(module, config, plan, seed, asked.device)
+        phase = phases.start(module, config, plan.train, seed, asked.device)
         score, epoch = _best(phases.run(phase, plan, config, None, epochs=config.epochs, observe=observe))
         if "scorer" in vars(module):  # the epoch is the embeddings' best, as in a run; the trial is scored by what ranks
             scorer = scorer_of(module, config, plan.train, phases.scorer(phase.model, phase.inputs))
@@ -97,7 +97,7 @@ def _sequential(asked: Asked) -> Task:
         if closed:
             scorer = module.build(config, made.train, rng=Streams(seed)["init"])
             return evaluate_next(scorer, made.valid, ks=(parse(metric).k,)).keep[metric], None
-        phase = sequence_run.start(module, config, made.train, seed, asked.device)
+        phase = phases.start(module, config, made.train, seed, asked.device)
         return _best(sequence_run.run(phase, config, made, None, device=asked.device, observe=observe))
 
     return Task(

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphcl import study as studies
 from graphcl.data import protocol as protocols
+from graphcl.interactions import whole
 from graphcl.phase import Observer
 from graphcl.recipes import space as spaces
 from graphcl.recipes.configure import find, settings
@@ -62,8 +63,7 @@ def tune(
             study, or no trial that came to an end.
     """
     optuna = _optuna()
-    if trials < 1:
-        raise ValueError(f"trials must be 1 or more, got {trials}")
+    trials, seed = whole(trials, "trials", 1), whole(seed, "seed")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
     if protocols.find(protocol).selects_on != "valid":
@@ -77,7 +77,7 @@ def tune(
         "recipe": recipe, "dataset": made.dataset, "fingerprint": made.fingerprint, "protocol": protocol, "metric": made.metric,
         "seed": seed, "prune": prune, "space": searched, "settings": settings(made.base),
     }  # fmt: skip
-    directory = Path("runs") / f"tune-{recipe}-{made.dataset}" if out is None else Path(out)
+    directory = Path("runs") / f"tune-{recipe}-{made.dataset}" if out is None else Path(out).expanduser()
     with studies.opened(optuna, directory, about) as study:
         began = time.monotonic()
         while len(studies.ended(optuna, study)) < trials and (timeout is None or time.monotonic() - began < timeout):

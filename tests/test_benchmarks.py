@@ -101,9 +101,8 @@ def test_a_configuration_steps_once(path, small_data, tmp_path):
         else:
             assert not scorer.score(torch.arange(5)).isnan().any()
     else:
-        start = {"general": phases.start, "sequential": sequence_run.start}.get(module.KIND, pretrain.start)
-        part = data.train if module.KIND == "sequential" else data
-        phase = start(module, chosen, part, 0, "cpu")
+        log = module.KIND in ("general", "sequential")
+        phase = phases.start(module, chosen, data.train, 0, "cpu") if log else pretrain.start(module, chosen, data, 0, "cpu")
         before = [parameter.clone() for parameter in phase.model.parameters()]
         batch = next(phase.batches(phase.streams["batches"]))
         for epoch in fit(

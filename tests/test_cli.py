@@ -168,6 +168,9 @@ def test_a_recipe_in_the_working_directory(graphcl_, here, monkeypatch):
     code, _, _ = graphcl_(f"train my.recipe toy.csv {SMALL} --out run --no-floor")
     assert code == 0
     assert graphcl.load("run").config["recipe"] == "my.recipe"
+    code, out, _ = graphcl_("recipes my.recipe --json")  # without a docstring and presets
+    assert (code, json.loads(out)["my.recipe"]["presets"], json.loads(out)["my.recipe"]["about"]) == (0, [], "")
+    assert graphcl_("recipes my.recipe")[0] == 0
     code, _, err = graphcl_("train my_recipe toy.csv")  # a name without a dot is one of ours
     assert code == 2
     assert "unknown recipe 'my_recipe'" in one_line(err)
@@ -424,8 +427,9 @@ def test_what_is_better_of_the_floor_is_told_with_a_command_that_runs(graphcl_, 
     assert (
         command
         == "tune lightgcn own.csv --protocol refit --user-col who --item-col 'what of' --split random --ratios 0.6,0.2,0.2"
+        " --set dim=4 --set batch_size=128 --set evaluate_every=1 --set epochs=2"  # and not what is searched
     )
-    code, _, err = graphcl_(f"{command} --trials 1 --epochs 1")
+    code, _, err = graphcl_(f"{command} --trials 1")
     assert code == 0, err
 
 

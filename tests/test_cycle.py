@@ -37,6 +37,12 @@ def test_every_loss_learns_the_cycle(loss):
     check_recipe(sasrec, epochs=60, loss=loss)
 
 
+def test_a_recipe_without_batches_has_a_row_a_user():
+    """Contributors may leave ``batches`` out."""
+    own = SimpleNamespace(**{name: getattr(sasrec, name) for name in ("KIND", "Config", "PRESETS", "build")}, __name__="mine")
+    assert 0 <= check_recipe(own, epochs=1, least=0) <= 1
+
+
 def test_without_training_nothing_is_known():
     with pytest.raises(AssertionError, match="of users, not for 90%"):
         check_recipe(sasrec, epochs=0)

@@ -28,7 +28,7 @@ def made():
 def started(made, *, recipe=lightgcn, protocol="valid", **changes):
     config = recipe.Config(**{**SETTINGS, **changes})
     plan = protocols.plan(made, protocol)
-    return phases.start(recipe, config, plan, 3, "cpu"), plan, config
+    return phases.start(recipe, config, plan.train, 3, "cpu"), plan, config
 
 
 def weights(phase):
@@ -207,7 +207,7 @@ def test_warming_up_moves_nothing(made):
 def test_a_phase_starts_from_its_seed_alone(made):
     found = [weights(started(made)[0]) for _ in range(2)]
     same(*found)
-    other = phases.start(lightgcn, lightgcn.Config(**SETTINGS), protocols.plan(made), 4, "cpu")
+    other = phases.start(lightgcn, lightgcn.Config(**SETTINGS), protocols.plan(made).train, 4, "cpu")
     assert not torch.equal(other.model.encoder.embedding, found[0]["encoder.embedding"])
     drawn = lightgcn.build(lightgcn.Config(**SETTINGS), made.train, rng=Streams(3)["init"])
     same(found[0], drawn.state_dict())

@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 
 import graphcl
-from graphcl import pretrain, runs
+from graphcl import phase, pretrain, runs
 from graphcl.data.fingerprint import of_graph
 from graphcl.data.nodes import NodeData
 from graphcl.hetero import HeteroGraph
@@ -92,7 +92,7 @@ def test_the_last_epoch_is_kept_where_asked(tmp_path):
 
 
 def test_weights_that_the_last_step_broke_are_told(tmp_path, monkeypatch):
-    whole = pretrain.fit
+    whole = phase.fit
 
     def breaking(model, *arguments, **options):
         for epoch in whole(model, *arguments, **options):
@@ -100,7 +100,7 @@ def test_weights_that_the_last_step_broke_are_told(tmp_path, monkeypatch):
                 next(model.parameters()).fill_(torch.nan)
             yield epoch
 
-    monkeypatch.setattr(pretrain, "fit", breaking)
+    monkeypatch.setattr(phase, "fit", breaking)
     with pytest.raises(FloatingPointError, match="is not finite after the last step"):
         trained(tmp_path / "a", select="last", patience=0, epochs=1)
 
@@ -263,6 +263,20 @@ def test_splits_may_share_their_parts(tmp_path):
     run = pretrain.train("svd_hops", own, out=tmp_path / "run", dim=4)
     assert graphcl.load(run.path).evaluate() == run.result["metrics"]
     assert {"ma_f1@3", "ma_f1@5"} <= set(run.result["metrics"]["test"])
+
+
+def test_label_rates_are_whole_numbers(tmp_path):
+    """Fractions were cut to one and the same rate when the run was evaluated."""
+    data = planted()
+    parts = tuple(data.splits[5])
+    for rate in (0.1, "public"):
+        with pytest.raises(
+            ValueError, match=f"graph: a label rate, labelled nodes a class, must be a whole number, got {rate!r}"
+        ):
+            NodeData.from_graph(data.graph, ["PAP"], data.labels.numpy(), {rate: parts})
+    own = NodeData.from_graph(data.graph, ["PAP"], data.labels.numpy(), {np.int64(5): parts})
+    run = pretrain.train("svd_hops", own, out=tmp_path / "run", dim=4)
+    assert graphcl.load(run.path).evaluate() == run.result["metrics"]
 
 
 def test_a_probe_that_chooses_needs_splits(tmp_path):

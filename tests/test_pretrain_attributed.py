@@ -255,6 +255,11 @@ def test_a_number_of_clusters_must_be_known(unlabelled, tmp_path, recipe):
     assert len(model.centres) == 4
     with pytest.raises(ValueError, match="was trained on other data"):
         run.model(replace(unlabelled, num_clusters=5))
+    own = graphcl.train(recipe, unlabelled.to_pyg(), out=tmp_path / "b", options={"num_clusters": np.int64(4)}, **FAST)
+    assert len(own.model(unlabelled.to_pyg())[0].centres) == 4  # the graph as train took it
+    for odd in (3.0, "3"):
+        with pytest.raises(ValueError, match=f"num_clusters must be a whole number, got {odd!r}"):
+            graphcl.train(recipe, unlabelled, out=tmp_path / "c", options={"num_clusters": odd}, **FAST)
 
 
 def test_clusters_of_the_floor_without_a_number(unlabelled, tmp_path):

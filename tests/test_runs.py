@@ -251,7 +251,7 @@ def test_what_cannot_be_recommended_is_said(run, arguments, told):
 
 
 def test_whoever_has_no_known_item_is_left_out_and_told(run):
-    alone = run.recommend(histories={"x": ["i01"]}, k=3)
+    alone = run.recommend(histories={"x": (item for item in ["i01"])}, k=3)
     with pytest.warns(UserWarning, match="2 histories hold no item of the log and are left out: 'w', 'y'"):
         found = run.recommend(histories={"w": [], "x": ["i01"], "y": ["nothing", "known"]}, k=3)
     pd.testing.assert_frame_equal(found, alone)
@@ -775,8 +775,26 @@ def test_directories_that_are_no_runs(csv, tmp_path):
             graphcl.train("popular", csv, out=tmp_path / name)
     with pytest.raises(ValueError, match="there is no run to resume at"):
         graphcl.train("popular", csv, out=tmp_path / "new", resume=True)
+    (tmp_path / "full" / "thesis.tex").rename(tmp_path / "full" / ".config.json.77.part")  # of a process that was killed
+    (tmp_path / "full" / "lock").touch()
+    run = graphcl.train("popular", csv, out=tmp_path / "full")
+    assert not list(run.path.glob(".*"))
+    assert run.result["run"] == str(tmp_path / "full")
+    moved = graphcl.load(run.path.rename(tmp_path / "moved"))
+    assert moved.result == {**run.result, "run": str(tmp_path / "moved")}
     with pytest.raises(ValueError, match="resume needs the run's directory"):
         graphcl.train("popular", csv, resume=True)
+
+
+def test_a_tilde_is_the_home(csv, tmp_path, monkeypatch):
+    """It once made a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(csv, tmp_path / "own.csv")
+    run = graphcl.train("popular", "~/own.csv", out="~/run", options={"split_seed": np.int64(3)})
+    assert run.path == tmp_path / "run"
+    assert graphcl.load("~/run").config["split"]["seed"] == 3
+    assert not Path("~").exists()
 
 
 def test_an_unnamed_run_never_meets_an_older_one(csv, tmp_path, monkeypatch):

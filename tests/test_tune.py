@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -94,7 +95,10 @@ def test_drawn_epochs_stand_beside_those_trained(made, tmp_path):
 
 
 def test_a_closed_form_is_searched_too(made, tmp_path):
-    tuned = tune.tune("itemknn", made, trials=6, out=tmp_path, metric="hr@7", space={"neighbours": [1, 5, 30]}, shrink=2)
+    six = np.int64(6)
+    tuned = tune.tune(
+        "itemknn", made, trials=six, seed=np.int64(0), out=tmp_path, metric="hr@7", space={"neighbours": [1, 5, 30]}, shrink=2
+    )
     plan = protocols.plan(made)
     for _, row in tuned.trials.iterrows():
         scorer = itemknn.build(itemknn.Config(row["neighbours"], 2.0), plan.train)

@@ -28,6 +28,7 @@ from graphcl.cli.options import (
     TimeCol,
     UserCol,
     assignments,
+    given,
     reads_log,
     torch_device,
     words,
@@ -185,7 +186,9 @@ def train(
     same = [data, *([] if protocol == "valid" else ["--protocol", protocol]), *words(options)]
     if isinstance(run, Run) and (above := bench.above(run, rows[1:])):
         told = f"{' and '.join(above)} {'is' if len(above) == 1 else 'are'} better"
-        search = shlex.join(["graphcl", "tune", recipe, *same])
+        fixed = {key: run.config["settings"][key] for key, source in run.config["sources"].items() if source in ("config", "set")}
+        kept = given({key: value for key, value in fixed.items() if key not in vars(run.recipe).get("SPACE", {})})
+        search = shlex.join(["graphcl", "tune", recipe, *same, *kept])
         print(f"On validation {told}; settings of this log are searched for by: {search}")
     skipped = [] if not isinstance(run, Run) or not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:

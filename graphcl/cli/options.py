@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +78,15 @@ def words(options: Mapping[str, Any]) -> list[str]:
         told = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
         found += [f"--{'split' if key == 'rule' else key.replace('_', '-')}", told]
     return found
+
+
+def given(settings: Mapping[str, Any]) -> list[str]:
+    """The command line of settings, as :func:`assignments` reads them."""
+    return [
+        word
+        for key, value in settings.items()
+        for word in ("--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    ]
 
 
 def _numbers(key: str, text: str) -> tuple[float | str, ...]:

@@ -40,9 +40,9 @@ def recipes(
 
 def _told(module: ModuleType) -> dict[str, Any]:
     return {
-        "about": (module.__doc__ or "").strip().splitlines()[0],
+        "about": next(iter((module.__doc__ or "").strip().splitlines()), ""),
         "settings": {field.name: field.default for field in dataclasses.fields(module.Config)},
-        "presets": list(module.PRESETS),
+        "presets": list(vars(module).get("PRESETS", {})),
     }
 
 
@@ -53,7 +53,7 @@ def _explain(module: ModuleType) -> None:
         choices = typing.get_args(types[field.name]) if typing.get_origin(types[field.name]) is typing.Literal else ()
         told = [", ".join(str(choice) for choice in choices), comments.get(field.name, "")]
         print(f"{f'{field.name}={field.default}':32}{'; '.join(part for part in told if part)}".rstrip())
-    for data, settings in module.PRESETS.items():
+    for data, settings in vars(module).get("PRESETS", {}).items():
         print(f"\non {data}: {', '.join(f'{key}={value}' for key, value in settings.items())}")
 
 

@@ -19,6 +19,7 @@ from graphcl.data.nodes import UNKNOWN, LabelSplit, check_splits, numbered
 from graphcl.data.planetoid import name_in, read_planetoid
 from graphcl.data.source import write_atomically
 from graphcl.graph import Features, Graph, as_features, edge_values
+from graphcl.interactions import whole
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -69,10 +70,11 @@ class AttributedData:
             for part, ids in split._asdict().items():
                 if not len(ids):
                     raise ValueError(f"{self.name}: {part}_{rate} is empty")
-        if not 0 <= self.num_clusters <= count:
-            told = f"between 1 and the number of nodes, {count}, or be 0 for the number of classes, got {self.num_clusters}"
+        wanted = whole(self.num_clusters, f"{self.name}: num_clusters")
+        if not 0 <= wanted <= count:
+            told = f"between 1 and the number of nodes, {count}, or be 0 for the number of classes, got {wanted}"
             raise ValueError(f"{self.name}: num_clusters must lie {told}")
-        object.__setattr__(self, "num_clusters", self.num_clusters or self.num_classes)
+        object.__setattr__(self, "num_clusters", wanted or self.num_classes)
 
     @property
     def num_classes(self) -> int:
@@ -201,7 +203,7 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
         FileNotFoundError: no such file or folder, or one without a graph.
         ValueError: what stands in a file is wrong; it is named.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     if root.is_dir():
         planetoid = name_in(root)
         if planetoid is not None:
@@ -263,7 +265,7 @@ def write_attributed(data: AttributedData, path: str | Path) -> None:
     Raises:
         ValueError: several splits, or another ending.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     if target.suffix != ".npz" or len(data.splits) > 1:
         raise ValueError(f"{target}: the file must end in .npz, and hold one split at most; the data have {len(data.splits)}")
     y = data.labels.numpy()

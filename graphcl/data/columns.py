@@ -163,11 +163,11 @@ def ids_of_values(column: pd.Series, what: str, where: Where) -> tuple[np.ndarra
 
     Raises: ValueError at a missing or empty id, at a fraction, and for two ids that print alike (1 and "1").
     """
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
     missing = column.isna().to_numpy()
     if missing.any():
         raise ValueError(f"{where(int(missing.argmax()))}: the {what} id is missing")
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
     if pd.api.types.is_float_dtype(column.dtype):
         numbers = column.to_numpy(dtype=np.float64)
         whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**53)

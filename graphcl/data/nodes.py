@@ -17,6 +17,7 @@ from graphcl.data import registry
 from graphcl.data.arrays import is_table, read_array, read_pairs, read_sparse
 from graphcl.data.config import NODE_FOLDERS
 from graphcl.hetero import Features, HeteroGraph
+from graphcl.interactions import whole
 
 UNKNOWN = -1  # label of a node that has none
 
@@ -117,10 +118,12 @@ def check_splits(
     labels: Tensor,  # [N] int64
     names: Any,  # [N] ids of the nodes, or None
 ) -> None:
-    """Raises: ValueError for parts that overlap, or name a node that does not exist or has no label, and ids of another number of nodes."""
+    """Raises: ValueError for label rates that are not whole, parts that overlap, or name a node that does not exist or has no label, and
+    ids of another number of nodes."""
     if names is not None and len(names) != len(labels):
         raise ValueError(f"{name}: {len(names)} ids for {len(labels)} nodes")
     for rate, split in splits.items():
+        whole(rate, f"{name}: a label rate, labelled nodes a class,")
         for part, ids in split._asdict().items():
             if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(labels):
                 wrong = int(ids.min() if ids.min() < 0 else ids.max())
@@ -148,7 +151,7 @@ def read_nodes(folder: str | Path, name: str | None = None) -> NodeData:
         NotADirectoryError: a file.
         ValueError: what stands in a file is wrong; it is named.
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
     if root.is_file():
         raise NotADirectoryError(f"{root}: is a file; a heterogeneous graph is a folder, with files such as pa.txt and pap.npz")
     if not root.is_dir():

@@ -68,7 +68,7 @@ def read_interactions(
     if isinstance(source, pd.DataFrame):
         columns, stem = read_frame(source, given), "interactions"
     else:
-        path = Path(source)
+        path = Path(source).expanduser()
         columns, stem = read_path(path, format, given), path.name.split(".")[0]
     log = Interactions(
         users=columns.users,
@@ -93,9 +93,9 @@ def read_path(path: Path, format: str | None, given: dict[str, str | None]) -> C
         raise ValueError(f"{path}: a folder, but format {format!r} is a file")
     if format is None:
         with path.open("rb") as file:
-            magic = file.read(4)
-        format = MAGIC.get(magic)
-        if magic[:1] in (b"{", b"[") or (format == "npz" and not _holds_arrays(path)):
+            head = file.read(64)
+        format = MAGIC.get(head[:4])
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") or (format == "npz" and not _holds_arrays(path)):
             kind = "JSON" if format is None else "a zip archive"
             raise ValueError(f"{path}: {kind}, which is not read; convert it to CSV (which may be gzipped) or Parquet")
     if format == "parquet":

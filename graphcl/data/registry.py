@@ -135,7 +135,7 @@ def load(
     making = {key: value for key, value in making.items() if value is not None}
     config = configured(source)
     if config is None:
-        path = Path(source)
+        path = Path(source).expanduser()
         files = split_files_in(path) if path.is_dir() else {"log": path}
         stem = path.resolve().name.split(".")[0]
         return made_of(stem, read_parts(stem, files, reading), making)
@@ -169,7 +169,7 @@ def full_name(kind: str, data: Any) -> str | None:
 
 def configured(source: str | Path, group: str | None = None) -> DatasetConfig | None:
     """The configuration that a name (looked for in `group` first) or a folder stands for; None for a path to plain data."""
-    path = Path(source)
+    path = Path(source).expanduser()
     if (path / "dataset.cfg").is_file():
         return read_config(path / "dataset.cfg")
     if isinstance(source, Path) or source.startswith((".", "~", os.sep)):
@@ -192,7 +192,7 @@ def kind_of(source: str | Path) -> str:
     config = configured(source)
     if config is not None:
         return config.kind
-    path = Path(source)
+    path = Path(source).expanduser()
     if any((path / part / "labels.npy").is_file() or holds_relations(path / part) for part in ("", *NODE_FOLDERS)):
         return "hetero"
     archives = sorted(path.glob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []

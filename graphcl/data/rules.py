@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphcl.interactions import Interactions, Vocabulary, frequencies, renumber
+from graphcl.interactions import Interactions, Vocabulary, frequencies, renumber, whole
 
 TRAIN, VALID, TEST = 0, 1, 2
 
@@ -68,7 +68,7 @@ def id_hash(vocabulary: Vocabulary) -> np.ndarray:
 
 def hashes(log: Interactions, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
     """uint64 per user and per item, of which `draw` makes those of pairs."""
-    seed = mix(np.array([split_seed % 2**64], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    seed = mix(np.array([whole(split_seed, "split_seed") % 2**64], dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15))
     return mix(id_hash(log.user_ids) ^ seed), mix(id_hash(log.item_ids) + seed)
 
 

@@ -152,7 +152,7 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
         raise ValueError(f"sequences need a whole log: a name, a path, a DataFrame, {told}, got {type(source).__name__}")
     config = registry.configured(source, "sequential")
     if config is None:
-        path = Path(source)
+        path = Path(source).expanduser()
         files = registry.split_files_in(path) if path.is_dir() else {"log": path}
         if "log" not in files:
             raise ValueError(

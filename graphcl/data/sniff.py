@@ -11,6 +11,7 @@ from graphcl.data.columns import role
 from graphcl.data.survey import DELIMITERS, Survey, survey
 
 SPOKEN = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
+DECIMAL_COMMAS = re.compile(r"[^,;\t|]+;[^,;\t|]+(;[-+]?\d+(,\d+)?)+")  # user;item;3,5
 TYPED = re.compile(r"[^:\s]+:(token|float|token_seq|float_seq)")  # RecBole's header fields
 
 
@@ -94,8 +95,10 @@ def delimited(found: Survey) -> tuple[str, Survey] | None:
     Raises: ValueError, naming the first line that differs, if the first line has one but others disagree.
     """
     ragged = None
-    heeding = [survey(Path(found.path), quoted=True)] if found.quotes and found.quotes % 2 == 0 else []
-    for each in (*heeding, found):
+    heeding = survey(Path(found.path), quoted=True) if found.quotes and found.quotes % 2 == 0 else None
+    for each in (found,) if heeding is None or heeding.loose else (heeding, found):
+        if all(DECIMAL_COMMAS.fullmatch(line) for line in each.head) and not {b",", b";"} & each.odd.keys():
+            return ";", each
         for delimiter in DELIMITERS:
             if not each.per_line[delimiter]:
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 
 from graphcl.data import rules
 from graphcl.data.nearest import nearest
-from graphcl.interactions import Interactions, Vocabulary, frequencies, pattern, renumber
+from graphcl.interactions import Interactions, Vocabulary, frequencies, pattern, renumber, whole
 
 RULES = ("random", "temporal", "global_time", "leave_one_out", "all")
 
@@ -35,8 +34,7 @@ class Split:
     citation: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.split_seed, Integral):
-            raise ValueError(f"split_seed must be a whole number, got {self.split_seed!r}")
+        object.__setattr__(self, "split_seed", whole(self.split_seed, "split_seed"))
 
     @property
     def parts(self) -> dict[str, Interactions]:
@@ -71,6 +69,8 @@ def split(
     Raises: ValueError for fewer than two users or items, an empty part, a rule without the time it needs, ratios beside cuts or under
     `all`.
     """
+    if not isinstance(interactions, Interactions):
+        raise ValueError(f"a log as read_interactions gives it is needed, got {type(interactions).__name__}")
     if rule is None:
         rule = "random" if interactions.time is None else "temporal"
     if rule not in RULES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,19 @@ from graphcl.data.encode import IdRows
 from graphcl.data.source import text_blocks, whole_lines
 
 DELIMITERS = (b"\t", b",", b";", b"|")
+FIELD_BEGINS = np.frombuffer(b'\n\t,;|"', dtype=np.uint8)  # behind one of these; behind a quote, it is one within a field
+BLANKS_BEFORE_QUOTE = re.compile(rb'[\t,;|] +"')
+QUOTED_OR_BLANKS = re.compile(rb'"(?:[^"]|"")*"|([\t,;|]) +(?=")')  # what is quoted stays as it is
 DIGITS_AND_BLANKS = b"0123456789 \t\n\r\f\v"
 
 
 def blocks_of_lines(path: Path, *, quoted: bool = False) -> Iterator[bytes]:
     """The text in blocks of whole lines, or of whole records where double quotes are heeded. MovieLens' delimiter `::`
-    reads as a tab."""
+    reads as a tab, and blanks between a delimiter and a quote that is heeded are no part of a field."""
     coloned = None
     for block in text_blocks(path) if not quoted else whole_lines(text_blocks(path), quoted=True):
+        if quoted and BLANKS_BEFORE_QUOTE.search(block):
+            block = QUOTED_OR_BLANKS.sub(lambda found: found[1] or found[0], block)
         if coloned is None:
             coloned = b"::" in block[: block.find(b"\n")]
         yield block.replace(b"::", b"\t") if coloned else block
@@ -45,6 +51,12 @@ class Lines:
         self.numbers = np.flatnonzero(printed) + (before + 1)
         if len(self.quotes):  # numbers as an editor shows them: count line ends in quotes too
             self.numbers = np.searchsorted(newlines, self.starts) + (before + 1)
+
+    @property
+    def loose(self) -> bool:
+        """Whether a quote that is heeded opens elsewhere than where a field begins."""
+        opening = self.quotes[::2]
+        return not np.isin(self.text[opening[opening > 0] - 1], FIELD_BEGINS).all()
 
     def outside(self, positions: np.ndarray) -> np.ndarray:
         """Those that are not within quotes."""
@@ -84,6 +96,7 @@ class Survey:
     head: list[str] = field(default_factory=list)  # the first two lines
     number: int = 0  # of the first line
     quotes: int = 0
+    loose: bool = False  # a quote that is heeded opens elsewhere than where a field begins: an inch mark, say
     per_line: dict[bytes, int] = field(default_factory=dict)  # delimiter -> how often the first line has it
     odd: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # delimiter -> first line with another count; its count
     whole: bool = True  # nothing but digits and blanks
@@ -107,6 +120,7 @@ def survey(path: Path, *, quoted: bool = False, tokens_too: bool = False) -> Sur
         lines = Lines(block, quoted, before)
         before = lines.after
         found.quotes += block.count(b'"')
+        found.loose = found.loose or lines.loose
         if not len(lines):
             continue
         found.head += [lines[n] for n in range(min(2 - len(found.head), len(lines)))]

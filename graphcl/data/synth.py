@@ -154,7 +154,7 @@ def synth(path: str | Path, users: int, items: int, interactions: int, **options
 
     Raises: ValueError for an ending other than .csv and .parquet, and what `synth_pairs` raises.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: a made-up log is written as .csv or .parquet, not {path.suffix!r}")
     columns = synth_pairs(users, items, interactions, **options)

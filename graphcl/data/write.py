@@ -23,7 +23,7 @@ def write_interactions(interactions: Interactions, path: str | Path) -> Path:
 
     Raises: ValueError for another ending, and for what the format cannot hold.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     frame = pd.DataFrame(
         {

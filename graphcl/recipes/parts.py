@@ -8,7 +8,7 @@ from typing import Any
 from graphcl.contracts import Batches, Scorer, Step
 from graphcl.data.sample import Triples
 from graphcl.data.sequence_batches import user_rows
-from graphcl.graph import Graph, bipartite
+from graphcl.graph import bipartite
 from graphcl.interactions import Interactions
 from graphcl.recipes.model import Model
 from graphcl.sequence import Sequences
@@ -17,10 +17,12 @@ from graphcl.train import PlainStep
 SCHEDULE = ("rate_decay", "lowest_rate")  # of the learning rate; histories have none
 
 
-def inputs_of(recipe: ModuleType, config: Any, data: Interactions) -> Graph:
-    """The graph of the training part, symmetrically normalised, unless the recipe has ``inputs(config, data)``."""
+def inputs_of(recipe: ModuleType, config: Any, data: Interactions | Sequences) -> Any:
+    """The graph of the log, symmetrically normalised, or the histories, unless the recipe has ``inputs(config, data)``."""
     own = vars(recipe)
-    return own["inputs"](config, data) if "inputs" in own else bipartite(data)
+    if "inputs" in own:
+        return own["inputs"](config, data)
+    return data if isinstance(data, Sequences) else bipartite(data)
 
 
 def step_of(recipe: ModuleType, config: Any, model: Model) -> Step:
@@ -31,16 +33,14 @@ def step_of(recipe: ModuleType, config: Any, model: Model) -> Step:
     return PlainStep(model, config.learning_rate, **{key: value for key, value in vars(config).items() if key in SCHEDULE})
 
 
-def batches_of(recipe: ModuleType, config: Any, data: Interactions) -> Batches:
-    """BPR triples, unless the recipe has ``batches(config, data)``."""
+def batches_of(recipe: ModuleType, config: Any, data: Interactions | Sequences) -> Batches:
+    """BPR triples, or of histories a row a user, unless the recipe has ``batches(config, data)``."""
     own = vars(recipe)
-    return own["batches"](config, data) if "batches" in own else Triples(data, config.batch_size, balance=config.balance)
-
-
-def rows_of(recipe: ModuleType, config: Any, data: Sequences) -> Batches:
-    """Of a recipe on sequences: a row a user, unless the recipe has ``batches(config, data)``."""
-    own = vars(recipe)
-    return own["batches"](config, data) if "batches" in own else user_rows(data, config.max_length, config.batch_size)
+    if "batches" in own:
+        return own["batches"](config, data)
+    if isinstance(data, Sequences):
+        return user_rows(data, config.max_length, config.batch_size)
+    return Triples(data, config.batch_size, balance=config.balance)
 
 
 def scorer_of(recipe: ModuleType, config: Any, data: Interactions, learned: Scorer) -> Scorer:

@@ -208,6 +208,28 @@ def test_a_lone_quote_is_a_letter(tmp_path):
     assert pairs(read_interactions(put(tmp_path, 'user\titem\n1\t5" disk\n2\tx\n'))) == [(1, '5" disk'), (2, "x")]
 
 
+def test_inch_marks_are_letters_however_many(tmp_path):
+    """Two of them once made one record of the lines between, and ended in a csv.Error."""
+    lines = ["user,item,title", '1,2,5" nail', "1,3,x", '2,3,6" nail', "2,4,q"]
+    wanted = [(1, 2), (1, 3), (2, 3), (2, 4)]
+    assert pairs(read_interactions(put(tmp_path, "\n".join(lines)))) == wanted
+    assert pairs(read_interactions(put(tmp_path, "\n".join([lines[0], lines[2], lines[1], *lines[3:]])))) == sorted(
+        wanted, key=[(1, 3), (1, 2), (2, 3), (2, 4)].index
+    )
+
+
+def test_blanks_before_a_quote_are_left_out(tmp_path):
+    text = '"user id", "item id"\n"1",  "2"\n"3", "a, ""b"" "\n'
+    assert pairs(read_interactions(put(tmp_path, text))) == [(1, "2"), (3, 'a, "b"')]
+
+
+def test_semicolons_part_fields_where_commas_are_decimal(tmp_path):
+    with pytest.raises(ValueError, match=r"log\.csv:1: the rating 3,5 is not a finite number"):
+        read_interactions(put(tmp_path, "1;2;3,5\n1;3;4,0\n2;2;1,5\n"))
+    log = read_interactions(put(tmp_path, "1,2;3\n1,3;4\n"))  # a pair of items is one id
+    assert pairs(log) == [(1, "2;3"), (1, "3;4")]
+
+
 def test_blanks_around_fields_are_left_out(tmp_path):
     log = read_interactions(put(tmp_path, "user, item, rating\n7, 10, 4\n7, 20, 3.5\n9, 10, 1\n"))
     assert pairs(log) == WANTED
@@ -351,6 +373,7 @@ def test_bad_files(tmp_path, text, options, said):
     [
         ("log.json", '[{"user": 1, "item": 2}]', "JSON, which is not read; convert it to CSV"),
         ("log.jsonl", '{"user": 1, "item": 2}\n', "JSON, which is not read; convert it to CSV"),
+        ("late.jsonl", '\ufeff\n {"user": 1, "item": 2}\n', "JSON, which is not read; convert it to CSV"),
         ("log.zip", b"", "a zip archive, which is not read; convert it to CSV"),
     ],
 )
@@ -407,6 +430,12 @@ def test_bad_cells_of_a_dataframe(tmp_path, column, value, said):
         frame.to_parquet(tmp_path / "log.parquet")
         with pytest.raises(ValueError, match=rf"log\.parquet, {said}"):
             read_interactions(tmp_path / "log.parquet")
+
+
+def test_a_categorical_id_that_is_missing():
+    frame = pd.DataFrame({"user": pd.Categorical([1, None, 2]), "item": [1, 2, 3]})
+    with pytest.raises(ValueError, match="the DataFrame, row 2: the user id is missing"):
+        read_interactions(frame)
 
 
 def test_ids_of_two_types_that_print_alike():

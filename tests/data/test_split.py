@@ -147,6 +147,11 @@ def test_the_seed_moves_the_random_split_and_nothing_else():
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) == 3
     assert split(log(), rule="random", split_seed=7).split_seed == 7
+    numpys = split(log(), rule="random", split_seed=np.int64(2**40))
+    assert frozenset(pairs(numpys.test)) == drawn[3]
+    assert type(numpys.split_seed) is int
+    with pytest.raises(ValueError, match="a log as read_interactions gives it is needed, got DataFrame"):
+        split(FRAME)
     timed = [frozenset(pairs(split(log(), split_seed=seed).test)) for seed in (0, 1)]
     assert timed[0] == timed[1]  # no equal times here
 

@@ -14,6 +14,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, this file's own folder is what Python finds first
 
+from graphcl import phase as phases
 from graphcl import pretrain
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.planted import planted, planted_attributed
@@ -90,7 +91,7 @@ def node_steps(module: ModuleType, settings: dict) -> Losses:
     config = module.Config(**{k: v for k, v in small.items() if k in names} | settings)
     data = planted_attributed() if module.KIND == "attributed" else planted()
     phase = pretrain.start(module, config, data, 0, "cpu")
-    pretrain.begin(phase)
+    phases.begin(phase)
     losses: Losses = {}
     for epoch in fit(phase.model, phase.inputs, step=phase.step, batches=phase.batches, streams=phase.streams, epochs=STEPS):
         for term, value in epoch.terms.items():
