@@ -7,7 +7,6 @@ over rows. At the first step each has our loss: ``tests/test_benchmarks.py``.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from benchmarks.measure import timed
 from graphcl.contracts import Batch
 from graphcl.graph import Graph
+from graphcl.ops import csr_of
 
 Loss = Callable[[Tensor, Batch], Tensor]  # table [N, d] and a batch -> scalar
 Product = Callable[[Tensor], Tensor]  # [N, d] -> [N, d]
@@ -56,11 +56,7 @@ def csr(graph: Graph) -> Tensor:
     """The normalised adjacency with 32-bit indices, which torch multiplies faster than 64-bit ones."""
     matrix = graph.ops[0].to_scipy()  # type: ignore[attr-defined]
     pointers, columns = (torch.from_numpy(a.astype(np.int32)) for a in (matrix.indptr, matrix.indices))
-    values = torch.from_numpy(matrix.data)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        made = torch.sparse_csr_tensor(pointers, columns, values, size=matrix.shape, check_invariants=False)
-    return made.to(graph.device)
+    return csr_of(pointers, columns, torch.from_numpy(matrix.data), matrix.shape).to(graph.device)
 
 
 def times(matrix: Tensor) -> Product:

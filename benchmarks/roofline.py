@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import medians
+from graphcl.contracts import Table
 from graphcl.graph import Graph
 from graphcl.objectives import AllKeys
 from graphcl.ops import gather_rows
@@ -64,22 +65,6 @@ def copied_a_second(size: int) -> float:
     return 2 * size / min(medians(ways, repeats=7).values())
 
 
-class _Keys:
-    """All rows of a table as keys."""
-
-    def __init__(self, table: Tensor):
-        self._table = table
-
-    def at(self, ids: Tensor) -> Tensor:
-        return self._table[ids]
-
-    def all(self) -> Tensor:
-        return self._table
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-
 def kernels(graph: Graph, rows: Tensor, dim: int = 64) -> Iterator[Kernel]:
     """What a step is made of, on a graph and a batch's rows (each once); the names of graphcl.ops are used here only."""
     op: Any = graph.ops[0]
@@ -115,7 +100,7 @@ def dense_kernels(n: int, m: int, d: int) -> Iterator[Kernel]:
     compared = AllKeys()
 
     def both_ways() -> Any:
-        lse = compared(query, _Keys(keys), own, temperature=0.2, normalise=False)
+        lse = compared(query, Table(keys), own, temperature=0.2, normalise=False)
         return torch.autograd.grad(lse, (query, keys), grad)
 
     scorer = DotScorer(torch.randn(users, d), keys.detach())

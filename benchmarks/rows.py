@@ -73,7 +73,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """One of "floor" (without trained parameters), "peer" (another toolkit's model) and "trained"."""
+        """One of "floor" (the baselines without training that every table has), "peer" (another toolkit's model) and "trained"."""
         floor = (*FLOOR, *SEQUENCE_FLOOR, "svd_hops", "svd_kmeans")
         return "floor" if self.recipe in floor else "peer" if self.config.get("peer") else "trained"
 

@@ -52,7 +52,7 @@ class OurStep:
         """The first batches of an epoch, on the graph's device."""
         device = self.graph.device
         some = itertools.islice(self.batches(self._streams["batches"]), number)
-        return [Batch(b.users.to(device), b.positives.to(device), b.negatives.to(device)) for b in some]
+        return [batch.to(device) for batch in some]
 
 
 def step_row(

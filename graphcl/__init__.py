@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from graphcl.data.nodes import NodeData as NodeData
     from graphcl.data.nodes import load_nodes as load_nodes
     from graphcl.data.read import read_interactions as read_interactions
+    from graphcl.data.sequences import load_sequences as load_sequences
+    from graphcl.data.split import Split as Split
     from graphcl.data.split import split as split
     from graphcl.graph import Graph as Graph
     from graphcl.graph import bipartite as bipartite
@@ -37,10 +39,12 @@ _HOMES = {
     "Run": "graphcl.run",
     "SequenceRun": "graphcl.sequence_run",
     "Sequences": "graphcl.sequence",
+    "Split": "graphcl.data.split",
     "bipartite": "graphcl.graph",
     "load": "graphcl.runs",
     "load_attributed": "graphcl.data.attributed",
     "load_nodes": "graphcl.data.nodes",
+    "load_sequences": "graphcl.data.sequences",
     "read_interactions": "graphcl.data.read",
     "split": "graphcl.data.split",
     "train": "graphcl.runs",

@@ -41,7 +41,7 @@ def alone(directory: Path, told: str) -> Iterator[None]:
 
 
 _Train = TypeVar("_Train", bound=Callable[..., Any])
-_locks: ContextVar[ExitStack | None] = ContextVar("_locks", default=None)
+_locks: ContextVar[ExitStack] = ContextVar("_locks")  # of the training function that is at work
 
 
 def training(train: _Train) -> _Train:
@@ -75,8 +75,7 @@ def write_beginning(out: str | Path | None, about: dict[str, Any], device: str, 
             with ExitStack() as held:
                 held.enter_context(alone(directory, "trained"))
                 claim(directory, about, resume)  # it may have finished before it could be held
-                if locks is not None:
-                    locks.push(held.pop_all())
+                locks.push(held.pop_all())
             break
         except ValueError:
             if out is not None:

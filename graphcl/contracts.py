@@ -226,7 +226,7 @@ class ViewGenerator(Protocol):
 
 
 class Part(nn.Module):
-    """A view generator with state. All of it is buffers, so that it is in every checkpoint."""
+    """A view, an objective or negatives with state. What must outlive an epoch is buffers, so that it is in every checkpoint."""
 
     def start_epoch(self, inputs: Graph, epoch: int, rng: torch.Generator) -> None:
         """Before the first step of an epoch."""

@@ -231,6 +231,19 @@ def normalise(adj: Sparse, left: float = 0.5, right: float = 0.5) -> Sparse:
     return adj.scaled(a, a if left == right else scale(right))
 
 
+def normalised_adjacency(graph: sparse.csr_matrix) -> Sparse:  # [N, N]
+    """``D^-1/2 A^T D^-1/2`` with D the row sums of A: a node gathers from those whose lists hold it. Nodes without edges get zero.
+
+    For a symmetric A it is the usual normalisation.
+
+    Source: jianxiangyu/MEOW@6a072d7, whose expression comes to this.
+    """
+    sums = np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()
+    scale = torch.from_numpy(np.where(sums > 0, np.maximum(sums, 1e-300) ** -0.5, 0.0)).float()
+    turned = Sparse.from_scipy(graph.T.tocsr().astype(np.float32))
+    return turned.scaled(scale, scale)
+
+
 def bipartite(
     interactions: Interactions, *, exponents: tuple[float, float] = (0.5, 0.5), dtype: torch.dtype = torch.float32
 ) -> Graph:

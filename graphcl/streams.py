@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Streams:
-    """``streams["negatives"]`` is the generator of that name, made from the seed on first use."""
+    """``streams["batches"]`` is the generator of that name, made from the seed on first use."""
 
     def __init__(self, seed: int):
         self.seed = seed

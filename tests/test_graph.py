@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
-from graphcl.graph import Graph, bipartite, normalise
+from graphcl.graph import Graph, bipartite, normalise, normalised_adjacency
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.testing import check_operator, tiny_graph, tiny_interactions
 
@@ -248,3 +249,15 @@ def test_a_graph_of_one_interaction():
         Vocabulary(np.arange(2)),
     )
     np.testing.assert_array_equal(matrix_of(bipartite(log).ops[0]), dense_adjacency([(0, 2)], 3))
+
+
+def test_a_directed_adjacency_is_normalised_by_the_released_expression():
+    graph = sparse.csr_matrix(np.array([[2, 5, 0, 1], [0, 3, 1, 0], [4, 0, 0, 0], [0, 0, 0, 0]]))  # not symmetric, one empty row
+    dense = graph.toarray().astype(np.float64)
+    sums = dense.sum(1)
+    scale = np.where(sums > 0, 1 / np.sqrt(np.maximum(sums, 1)), 0)
+    expected = np.diag(scale) @ dense.T @ np.diag(scale)
+    op = normalised_adjacency(graph)
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close((op @ x).double(), torch.from_numpy(expected) @ x.double(), atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(op.to_scipy().toarray(), expected, atol=1e-7)

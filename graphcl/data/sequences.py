@@ -162,7 +162,7 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
             raise ValueError(f"{files['log']}: a matrix keeps no order of a user's items, so it holds no sequences; give a log")
         return split_sequences(read_interactions(files["log"], **options), **splitting)
     if config.format in NODE_FORMATS or "log" not in config.files:
-        held = "a graph of labelled nodes" if config.format in NODE_FORMATS else "already split"
+        held = config.what if config.format in NODE_FORMATS else "already split"
         raise ValueError(f"{config.full_name} is {held}, but sequences need a whole log in order")
     wrong = [key for key in READING if key in options]
     if wrong:

@@ -1,4 +1,4 @@
-"""Disjoint parts of a log, and what an evaluation protocol makes of them."""
+"""Disjoint parts of a log."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ class ResidualGCN(nn.Module):
         dim: int,
         num_layers: int,
         *,
-        init: str | float = "xavier",  # or the standard deviation of a normal
         slope: float = 0.5,
         rng: torch.Generator,
     ):
@@ -37,7 +36,7 @@ class ResidualGCN(nn.Module):
         if num_layers < 0 or dim < 1:
             raise ValueError(f"num_layers must be 0 or more and dim 1 or more, got {num_layers} and {dim}")
         self.num_layers, self.slope = num_layers, slope
-        self.embedding = nn.Parameter(initial_table(sizes, dim, init, rng))
+        self.embedding = nn.Parameter(initial_table(sizes, dim, "xavier", rng))
 
     def forward(self, inputs: Graph, *, rng: torch.Generator | None = None, perturb: Perturb | None = None) -> Layers:
         h: Tensor = self.embedding if inputs.ids is None else self.embedding[inputs.ids]

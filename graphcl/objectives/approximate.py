@@ -11,7 +11,8 @@ from torch import Tensor
 from graphcl.contracts import Keys, Part
 from graphcl.objectives.log_sum_exp import Entries, log_sum_exp
 from graphcl.objectives.negatives import AllKeys
-from graphcl.ops import row_pointers, segment_log_sum_exp, segment_numbers, unit_rows
+from graphcl.objectives.rows import entries
+from graphcl.ops import row_pointers, segment_log_sum_exp, unit_rows
 
 WARN = 0.2  # nats
 _ANCHORS = 256  # of a batch, on which the gap is measured
@@ -125,14 +126,12 @@ class Call:
     @property
     def banned(self) -> Entries | None:
         """Anchors and keys that are left out."""
-        return None if self.exclude is None else (segment_numbers(self.exclude.crow_indices()), self.exclude.col_indices())
+        return None if self.exclude is None else entries(self.exclude)
 
     @property
     def known(self) -> Entries:
         """Anchors and their positives."""
-        if self.positives.layout == torch.sparse_csr:
-            return segment_numbers(self.positives.crow_indices()), self.positives.col_indices()
-        return torch.arange(len(self.positives), device=self.positives.device), self.positives
+        return entries(self.positives)
 
     def rows(self, ids: Tensor) -> Tensor:  # [u, d]
         """Keys as they are compared."""

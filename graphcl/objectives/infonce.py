@@ -10,9 +10,8 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, weighted_mean
-from graphcl.ops import csr_of, pair_scores, segment_log_sum_exp, segment_numbers, segment_sum, unit_rows
-from graphcl.ops.segment import row_pointers
+from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, union, weighted_mean
+from graphcl.ops import pair_scores, segment_log_sum_exp, segment_sum, unit_rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class InfoNCE:
             if given is not None and given.shape != wanted:
                 raise ValueError(f"{name} must be of shape {wanted}, got {tuple(given.shape)}")
         if not self.positive_in_denominator:
-            exclude = _union(exclude, pair.positives, len(pair.key))
+            exclude = union(pair.positives, *(() if exclude is None else (exclude,)), num_keys=len(pair.key))
         lse = self.negatives(
             query, pair.key, pair.positives,
             temperature=self.temperature, key_weights=key_weights, exclude=exclude, normalise=cosine,
@@ -98,17 +97,3 @@ class InfoNCE:
         if self.several == "each":
             return segment_sum(weight * similar, pointers) / torch.where(known, total, 1.0), known
         return torch.where(known, segment_log_sum_exp(similar + weight.log(), pointers), 0.0), known
-
-
-def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
-    """Sparse CSR [n, m] of the pairs in either."""
-    if positives.layout == torch.sparse_csr:
-        rows, cols = segment_numbers(positives.crow_indices()), positives.col_indices()
-    else:
-        rows, cols = torch.arange(len(positives), device=positives.device), positives
-    if exclude is not None:
-        rows, cols = torch.cat([rows, segment_numbers(exclude.crow_indices())]), torch.cat([cols, exclude.col_indices()])
-    flat = (rows * num_keys + cols).unique()
-    pointers = row_pointers(flat // num_keys, len(positives))
-    ones = torch.ones(len(flat), device=flat.device)
-    return csr_of(pointers, flat % num_keys, ones, (len(positives), num_keys))

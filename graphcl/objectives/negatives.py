@@ -9,8 +9,8 @@ from torch import Tensor
 
 from graphcl.contracts import Keys
 from graphcl.objectives.log_sum_exp import joined, log_sum_exp
-from graphcl.objectives.rows import places_of
-from graphcl.ops import segment_numbers, unit_rows
+from graphcl.objectives.rows import entries, places_of
+from graphcl.ops import unit_rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class InBatch:
         keys = key.at(columns)
         keys = unit_rows(keys) if normalise else keys
         bias = None if key_weights is None else key_weights[columns].log().to(query.dtype)
-        banned = None if exclude is None else (segment_numbers(exclude.crow_indices()), exclude.col_indices())
+        banned = None if exclude is None else entries(exclude)
         left_out = None if banned is None else places_of(*banned, columns)
         if not shared:
             return log_sum_exp(
@@ -92,5 +92,5 @@ class AllKeys:
         return log_sum_exp(
             query, unit_rows(key.all()) if normalise else key.all(), temperature, tile_entries=self.tile_entries, weights=weights,
             bias=None if key_weights is None else key_weights.log(),
-            banned=None if exclude is None else (segment_numbers(exclude.crow_indices()), exclude.col_indices()),
+            banned=None if exclude is None else entries(exclude),
         )  # fmt: skip

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import Entries
+from graphcl.ops import csr_of, segment_numbers
+from graphcl.ops.segment import row_pointers
 
 
 def check_temperature(value: float | None, name: str = "temperature") -> None:
@@ -21,6 +23,21 @@ def check_single(pair: Pair, name: str) -> None:
     """Raises ValueError, on behalf of the objective ``name``, for sparse positives."""
     if pair.positives.layout == torch.sparse_csr:
         raise ValueError(f"{name} needs one positive a query, got a sparse matrix of them")
+
+
+def entries(of: Tensor) -> Entries:
+    """Rows and columns of a sparse CSR, or of positives that are one a query."""
+    if of.layout == torch.sparse_csr:
+        return segment_numbers(of.crow_indices()), of.col_indices()
+    return torch.arange(len(of), device=of.device), of
+
+
+def union(first: Tensor, *others: Tensor, num_keys: int) -> Tensor:
+    """Sparse CSR [n, m] of the pairs in any, each once and with the value 1."""
+    rows, columns = (torch.cat(each) for each in zip(*map(entries, (first, *others)), strict=True))
+    flat = (rows * num_keys + columns).unique()
+    pointers = row_pointers(flat // num_keys, len(first))
+    return csr_of(pointers, flat % num_keys, torch.ones(len(flat), device=flat.device), (len(first), num_keys))
 
 
 def listed_keys(pair: Pair, columns: Tensor, reads_all: bool) -> tuple[Tensor, Tensor]:

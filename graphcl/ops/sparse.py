@@ -202,8 +202,6 @@ class Sparse:
 
         The move is a constant for the gradient, as ``sign`` has none.
         """
-        if x.device.type != "cpu":
-            raise ValueError(f"noise is fused on CPU only, not on {x.device}; SignNoise.after works on any device")
         return _Product.apply(self, x, None, eps, key)
 
     def _apply(self, x: Tensor, ids: Tensor | None, eps: float, key: int) -> Tensor:
@@ -245,7 +243,7 @@ class Sparse:
                 f"a matrix of {len(self.col)} entries is too large for torch's CSR, whose row pointers are 32-bit as its columns are"
             )
         if self._csr is None or self._csr.dtype != dtype:
-            self._csr = torch.sparse_csr_tensor(self.rowptr.int(), self.col, self.entries().to(dtype), size=self.shape)
+            self._csr = csr_of(self.rowptr.int(), self.col, self.entries().to(dtype), self.shape)
         return self._csr
 
 
@@ -291,8 +289,6 @@ class SparseRows:
 
     def noisy(self, x: Tensor, eps: float, key: int) -> Tensor:
         """The rows of :meth:`Sparse.noisy`: noise depends on a row's number in the whole."""
-        if x.device.type != "cpu":
-            raise ValueError(f"noise is fused on CPU only, not on {x.device}; SignNoise.after works on any device")
         return _Product.apply(self.whole, x, self.ids, eps, key)
 
 
@@ -306,6 +302,8 @@ class _Product(Function):
             if x.dtype not in (torch.float32, torch.float64):
                 raise ValueError(f"a table of float32 or float64 is needed, got {x.dtype}")
             return op._apply(x, ids, eps, key)
+        if eps:
+            raise ValueError(f"noise is fused on CPU only, not on {x.device}; SignNoise.after works on any device")
         if not x.is_floating_point():
             raise ValueError(f"a table of floats is needed, got {x.dtype}")
         return (op if ids is None else op.select(ids))._torch_csr(x.dtype) @ x

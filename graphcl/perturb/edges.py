@@ -12,11 +12,10 @@ from graphcl.graph import Graph
 from graphcl.ops import Sparse, draw_key, uniform
 
 
-def _smallest(key: int, count: int, take: int, device: torch.device) -> Tensor:
-    """Mask [count] with exactly ``take`` true, chosen uniformly by the draws of ``key``."""
-    draws = uniform(key, torch.arange(count, device=device))[:, 0]
-    chosen = torch.zeros(count, dtype=torch.bool, device=device)
-    chosen[draws.argsort(stable=True)[:take]] = True
+def smallest(key: int, rows: Tensor, take: int) -> Tensor:  # bool [n]
+    """Exactly ``take`` of the row numbers, chosen uniformly by their draws of ``key``."""
+    chosen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    chosen[uniform(key, rows)[:, 0].argsort(stable=True)[:take]] = True
     return chosen
 
 
@@ -37,7 +36,7 @@ def drop_edges(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
     """
     check_fraction(fraction, "fraction")
     kept = part_of(1 - fraction, graph.num_pairs)
-    return graph.with_pairs(_smallest(draw_key(rng), graph.num_pairs, kept, graph.device))
+    return graph.with_pairs(smallest(draw_key(rng), torch.arange(graph.num_pairs, device=graph.device), kept))
 
 
 def random_walk(graph: Graph, fraction: float, num_layers: int, rng: torch.Generator) -> Graph:

@@ -1,4 +1,4 @@
-"""Meta-path graphs as operators, whole and with some of their edges and features left out."""
+"""Meta-path graphs and features with some of their entries left out."""
 
 from __future__ import annotations
 
@@ -9,23 +9,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphcl.ops import Sparse, draw_key, uniform
-from graphcl.perturb.edges import check_fraction, part_of
+from graphcl.ops import draw_key
+from graphcl.perturb.edges import check_fraction, part_of, smallest
 
 _Features = TypeVar("_Features", sparse.csr_matrix, Tensor)
-
-
-def convolution(graph: sparse.csr_matrix) -> Sparse:  # [N, N]
-    """``D^-1/2 A^T D^-1/2`` with D the row sums of A: a node gathers from those whose lists hold it. Nodes without edges get zero.
-
-    For a symmetric A it is the usual normalisation.
-
-    Source: jianxiangyu/MEOW@6a072d7, whose expression comes to this.
-    """
-    sums = np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()
-    scale = torch.from_numpy(np.where(sums > 0, np.maximum(sums, 1e-300) ** -0.5, 0.0)).float()
-    turned = Sparse.from_scipy(graph.T.tocsr().astype(np.float32))
-    return turned.scaled(scale, scale)
 
 
 def mask_edges(graph: sparse.csr_matrix, fraction: float, rng: torch.Generator) -> sparse.csr_matrix:
@@ -37,7 +24,7 @@ def mask_edges(graph: sparse.csr_matrix, fraction: float, rng: torch.Generator) 
     pattern = graph.tocoo()
     off = pattern.row != pattern.col
     row, col = pattern.row[off], pattern.col[off]
-    keep = _kept(len(row), fraction, rng)
+    keep = ~smallest(draw_key(rng), torch.arange(len(row)), part_of(fraction, len(row))).numpy()
     n = graph.shape[0]
     ends = (np.concatenate([row[keep], np.arange(n)]), np.concatenate([col[keep], np.arange(n)]))
     return sparse.csr_matrix((np.ones(len(ends[0]), dtype=np.float32), ends), shape=graph.shape)
@@ -53,13 +40,5 @@ def mask_features(features: _Features, fraction: float, rng: torch.Generator) ->
         table = mask_features(sparse.csr_matrix(features.cpu().numpy()), fraction, rng)
         return torch.from_numpy(table.toarray()).to(features)
     entries = features.tocoo()
-    keep = _kept(entries.nnz, fraction, rng)
+    keep = ~smallest(draw_key(rng), torch.arange(entries.nnz), part_of(fraction, entries.nnz)).numpy()
     return sparse.csr_matrix((entries.data[keep], (entries.row[keep], entries.col[keep])), shape=features.shape)
-
-
-def _kept(count: int, fraction: float, rng: torch.Generator) -> np.ndarray:
-    """Mask of all but ``floor(fraction count)``."""
-    draws = uniform(draw_key(rng), torch.arange(count))[:, 0].numpy()
-    keep = np.ones(count, dtype=bool)
-    keep[np.argsort(draws, kind="stable")[: part_of(fraction, count)]] = False
-    return keep

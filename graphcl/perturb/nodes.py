@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from graphcl.graph import Graph
-from graphcl.ops import draw_key, uniform
-from graphcl.perturb.edges import check_fraction, part_of
+from graphcl.ops import draw_key
+from graphcl.perturb.edges import check_fraction, part_of, smallest
 
 
 def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
@@ -18,6 +18,5 @@ def drop_nodes(graph: Graph, fraction: float, rng: torch.Generator) -> Graph:
     gone = torch.zeros(graph.num_nodes, dtype=torch.bool, device=graph.device)
     for rows in graph.kinds.values():
         numbers = torch.arange(rows.start, rows.stop, device=gone.device)
-        draws = uniform(draw_key(rng), numbers)[:, 0]
-        gone[numbers[draws.argsort(stable=True)[: part_of(fraction, len(numbers))]]] = True
+        gone[rows] = smallest(draw_key(rng), numbers, part_of(fraction, len(numbers)))
     return graph.with_pairs(~gone[graph.pairs].any(0))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from graphcl.contracts import Batches, Targets, Terms
 from graphcl.data.attributed import AttributedData
 from graphcl.encoders.mlp import MLP
+from graphcl.graph import normalised_adjacency
 from graphcl.objectives.cluster_pairs import cluster_pairs
 from graphcl.objectives.cluster_sums import cluster_log_sum_exp
 from graphcl.objectives.log_sum_exp import log_sum_exp
@@ -25,7 +26,6 @@ from graphcl.objectives.partition import Partition
 from graphcl.objectives.self_training import self_training, soft_clusters
 from graphcl.ops import Sparse, pair_scores, segment_log_sum_exp, segment_numbers, truncated_svd, unit_rows
 from graphcl.ops.sparse import csr_tensor
-from graphcl.perturb.metapath import convolution
 from graphcl.probe import one_thread
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import whole
@@ -102,7 +102,7 @@ def smoothed(data: AttributedData, rank: int, hops: int, *, tfidf: bool = True, 
     scaled = (sparse.diags(scale) @ x).tocsr().astype(np.float32)
     found = truncated_svd(Sparse.from_scipy(scaled), min(rank, *x.shape))
     h = found.u * found.s
-    hop = convolution(data.graph.adj.to_scipy() + sparse.eye(nodes, dtype=np.float32, format="csr"))
+    hop = normalised_adjacency(data.graph.adj.to_scipy() + sparse.eye(nodes, dtype=np.float32, format="csr"))
     for _ in range(hops):
         h = hop @ h
     return unit_rows(h) if unit else h

@@ -21,8 +21,8 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl.interactions import Interactions
+from graphcl.ops.products import times_dense, times_sparse
 from graphcl.rank import history_rows
-from graphcl.recipes.products import times_dense, times_sparse
 
 KIND = "general"
 

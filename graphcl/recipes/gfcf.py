@@ -19,10 +19,10 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl.interactions import Interactions
+from graphcl.ops.products import times_dense, times_sparse_twice
 from graphcl.ops.sparse import Sparse
 from graphcl.ops.svd import truncated_svd
 from graphcl.rank import history_rows
-from graphcl.recipes.products import times_dense, times_sparse_twice
 
 KIND = "general"
 

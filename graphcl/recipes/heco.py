@@ -26,12 +26,12 @@ from graphcl.data.nodes import NodeData
 from graphcl.encoders.projection import Projection
 from graphcl.encoders.schema import SchemaEncoder
 from graphcl.encoders.semantic import SemanticAttention
+from graphcl.graph import normalised_adjacency
 from graphcl.objectives import InfoNCE
 from graphcl.objectives.negatives import AllKeys
 from graphcl.ops import Operator, Sparse, draw_key, uniform
 from graphcl.ops.neighbours import sampled_neighbours
 from graphcl.ops.sparse import csr_tensor
-from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import step as step
 from graphcl.recipes.metapaths import sum_to_one, whole, widths
 from graphcl.recipes.settings import Pretraining, check_counts
@@ -108,7 +108,7 @@ def inputs(config: Config, data: NodeData, *, rng: torch.Generator) -> Inputs:
     x = None if table is None else sum_to_one(table)
     return Inputs(
         Sparse.from_scipy(x) if isinstance(x, sparse.csr_matrix) else x,
-        tuple(convolution(pattern) for pattern in booleans),
+        tuple(normalised_adjacency(pattern) for pattern in booleans),
         {name: graph.relation(graph.target, name) for name in samples},
         samples,
         csr_tensor(chosen.astype(np.float32)),

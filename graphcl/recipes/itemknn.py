@@ -20,8 +20,8 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl.interactions import Interactions
+from graphcl.ops.products import times_sparse
 from graphcl.rank import history_rows, top_k
-from graphcl.recipes.products import times_sparse
 
 KIND = "general"
 

@@ -16,10 +16,11 @@ from graphcl.data.nodes import NodeData
 from graphcl.encoders.hgcn import MetaPathGCN, Norm
 from graphcl.encoders.projection import Projection
 from graphcl.encoders.semantic import SemanticAttention
+from graphcl.graph import normalised_adjacency
 from graphcl.hetero import Context, Features, HeteroGraph, Tie
 from graphcl.ops import Mean, Operator, Sparse, draw_key, truncated_svd, unit_rows
 from graphcl.ops.neighbours import joined, restricted, sampled_entries
-from graphcl.perturb.metapath import convolution, mask_edges, mask_features
+from graphcl.perturb.metapath import mask_edges, mask_features
 from graphcl.recipes.settings import ClusterTraining, Pretraining
 from graphcl.streams import borrowed
 from graphcl.train import PlainStep, evaluating
@@ -89,7 +90,7 @@ class Sources:
         if table is not None:
             table = mask_features(table, config.feature_mask, rng)
         paths = tuple(
-            convolution(mask_edges(g, part, rng))
+            normalised_adjacency(mask_edges(g, part, rng))
             for g, part in zip(self.graphs, each(config.edge_mask, self.data, "edge_mask"), strict=True)
         )
         return _rows(table), paths
@@ -120,7 +121,7 @@ def inputs(config: MetaPathTraining, data: NodeData, *, rng: torch.Generator) ->
         data.graph.target,
         {name: _rows(found.features.get(name)) for name in sorted(types)},
         masked_x,
-        tuple(convolution(graph) for graph in found.graphs),
+        tuple(normalised_adjacency(graph) for graph in found.graphs),
         masked,
         contexts,
         found if config.masks == "epoch" else None,

@@ -18,11 +18,10 @@ from scipy import sparse
 from graphcl.contracts import Forward, Pair, Part
 from graphcl.data.knowledge import knowledge_graph
 from graphcl.encoders.readout import mean
-from graphcl.graph import Graph
+from graphcl.graph import Graph, normalised_adjacency
 from graphcl.interactions import Interactions
 from graphcl.objectives import InfoNCE
 from graphcl.ops import Sparse
-from graphcl.perturb.metapath import convolution
 from graphcl.recipes import xsimgcl
 from graphcl.recipes.model import Contrast, Model
 from graphcl.views import Relayed
@@ -107,6 +106,6 @@ def neighbours(config: Config, data: Interactions, rng: torch.Generator) -> Spar
         for path in paths:
             if (types := graph.types(path))[0] != end:
                 raise ValueError(f"setting '{end}_paths': {path} starts at {types[0]}, not at {end}")
-            total = total + convolution(graph.pathsim(path, config.neighbours, rng=rng)).to_scipy() / len(paths)
+            total = total + normalised_adjacency(graph.pathsim(path, config.neighbours, rng=rng)).to_scipy() / len(paths)
         blocks.append(total)
     return Sparse.from_scipy(sparse.block_diag(blocks, format="csr"))

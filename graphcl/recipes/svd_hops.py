@@ -14,8 +14,8 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl.data.nodes import NodeData
+from graphcl.graph import normalised_adjacency
 from graphcl.ops import Mean, Sparse, truncated_svd, unit_rows
-from graphcl.perturb.metapath import convolution
 from graphcl.recipes.metapaths import incidence_svd, sum_to_one
 
 KIND = "hetero"
@@ -46,7 +46,7 @@ def embed(config: Config, data: NodeData, *, rng: torch.Generator) -> Tensor:  #
         h = found.u * found.s
     else:
         h = incidence_svd(graph, graph.target, config.dim)
-    hop = Mean(*(convolution((graph.pathsim(path, None) > 0).astype(np.float32)) for path in data.metapaths))
+    hop = Mean(*(normalised_adjacency((graph.pathsim(path, None) > 0).astype(np.float32)) for path in data.metapaths))
     for _ in range(config.num_hops):
         h = hop @ h
     return unit_rows(h)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from graphcl.recipes import products
+from graphcl.ops import products
 
 
 def matrix(rows: int, columns: int, seed: int) -> sparse.csr_matrix:
