@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graphcl import rundir
+from graphcl.data.source import expanded
 from graphcl.phase import Progress
 from graphcl.versions import check_device, versions
 
@@ -124,7 +125,7 @@ def claim(out: str | Path | None, about: dict[str, Any], resume: bool) -> Path:
             number += 1
             path = base.with_name(f"{base.name}-{number}")
         return path
-    path = Path(out).expanduser()
+    path = expanded(out)
     if not (path / "config.json").exists():
         if path.exists() and (not path.is_dir() or rundir.inside(path)):
             raise ValueError(f"{path} exists and is not a run; choose another --out")

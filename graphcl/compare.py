@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from graphcl.data.nearest import nearest
+from graphcl.data.source import expanded
 from graphcl.metrics import parse
 from graphcl.run import Run
 
@@ -116,7 +117,7 @@ def group(path: str | Path) -> Group:
         ValueError: neither a run nor a folder of runs, or runs that differ by more than their seed.
         FileNotFoundError: nothing is there.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if (path / "config.json").exists() or not path.is_dir():
         return Group(path, (Run(path),))
     held = [each for each in path.iterdir() if re.fullmatch(r"seed\d+", each.name) and (each / "config.json").exists()]

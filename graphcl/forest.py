@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphcl import rundir
+from graphcl.data.source import expanded
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -42,7 +43,7 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
 
 def check(path: str | Path) -> tuple[Path, Any]:
     """The path, and matplotlib's figure; before the work, so that it isn't lost to a wrong suffix. Raises as ``plot``."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a plot is written as {', '.join(SUFFIXES)}, not as {path.name!r}")
     try:

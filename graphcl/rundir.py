@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from graphcl.data.source import write_atomically
+from graphcl.data.source import expanded, write_atomically
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes.configure import configure, find
 
@@ -228,7 +228,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def digests(recipe: ModuleType, config: Any) -> dict[str, dict[str, str]]:
     """For ``about``: sha256 of the files that settings name, where the recipe says which (``files(config)``: paths by setting)."""
     named = recipe.files(config) if "files" in vars(recipe) else {}
-    found = {key: Path(path).expanduser() for key, path in named.items() if path}
+    found = {key: expanded(path) for key, path in named.items() if path}
     # A file that is missing is the recipe's to refuse.
     sums = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in found.items() if path.is_file()}
     return {"files": sums} if sums else {}
@@ -255,7 +255,7 @@ class Finished:
     """A finished run of any kind, read from its directory."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.config: dict[str, Any] = read_config(self.path)
 
     @cached_property

@@ -23,6 +23,7 @@ from graphcl.data.fingerprint import of_split
 from graphcl.data.nearest import nearest
 from graphcl.data.protocol import Plan
 from graphcl.data.read import read_interactions
+from graphcl.data.source import expanded
 from graphcl.data.split import Split, split
 from graphcl.interactions import Interactions, concat, whole
 from graphcl.pretrain import NodeRun
@@ -39,7 +40,7 @@ AnyRun: TypeAlias = Run | NodeRun | SequenceRun
 
 def load(path: str | Path) -> AnyRun:
     """A run from its directory. Raises FileNotFoundError or ValueError where there is none, or a broken one."""
-    kind = rundir.kind_of(Path(path).expanduser())
+    kind = rundir.kind_of(expanded(path))
     return NodeRun(path) if kind in pretrain.PROTOCOLS else SequenceRun(path) if kind == "sequential" else Run(path)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphcl import study as studies
 from graphcl.data import protocol as protocols
+from graphcl.data.source import expanded
 from graphcl.interactions import whole
 from graphcl.phase import Observer
 from graphcl.recipes import space as spaces
@@ -77,7 +78,7 @@ def tune(
         "recipe": recipe, "dataset": made.dataset, "fingerprint": made.fingerprint, "protocol": protocol, "metric": made.metric,
         "seed": seed, "prune": prune, "space": searched, "settings": settings(made.base),
     }  # fmt: skip
-    directory = Path("runs") / f"tune-{recipe}-{made.dataset}" if out is None else Path(out).expanduser()
+    directory = Path("runs") / f"tune-{recipe}-{made.dataset}" if out is None else expanded(out)
     with studies.opened(optuna, directory, about) as study:
         began = time.monotonic()
         while len(studies.ended(optuna, study)) < trials and (timeout is None or time.monotonic() - began < timeout):

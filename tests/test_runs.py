@@ -795,6 +795,8 @@ def test_a_tilde_is_the_home(csv, tmp_path, monkeypatch):
     assert run.path == tmp_path / "run"
     assert graphcl.load("~/run").config["split"]["seed"] == 3
     assert not Path("~").exists()
+    shutil.copy(csv, tmp_path / "~no-such-user.csv")
+    assert graphcl.train("popular", "~no-such-user.csv", out="~no-such-user").path == Path("~no-such-user")
 
 
 def test_an_unnamed_run_never_meets_an_older_one(csv, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from graphcl.data import registry
 from graphcl.data.arrays import read_archive
 from graphcl.data.nodes import UNKNOWN, LabelSplit, check_splits, numbered
 from graphcl.data.planetoid import name_in, read_planetoid
-from graphcl.data.source import write_atomically
+from graphcl.data.source import expanded, write_atomically
 from graphcl.graph import Features, Graph, as_features, edge_values
 from graphcl.interactions import whole
 
@@ -203,7 +203,7 @@ def read_attributed(path: str | Path, name: str | None = None) -> AttributedData
         FileNotFoundError: no such file or folder, or one without a graph.
         ValueError: what stands in a file is wrong; it is named.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     if root.is_dir():
         planetoid = name_in(root)
         if planetoid is not None:
@@ -265,7 +265,7 @@ def write_attributed(data: AttributedData, path: str | Path) -> None:
     Raises:
         ValueError: several splits, or another ending.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.suffix != ".npz" or len(data.splits) > 1:
         raise ValueError(f"{target}: the file must end in .npz, and hold one split at most; the data have {len(data.splits)}")
     y = data.labels.numpy()

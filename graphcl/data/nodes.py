@@ -16,6 +16,7 @@ from torch import Tensor
 from graphcl.data import registry
 from graphcl.data.arrays import is_table, read_array, read_pairs, read_sparse
 from graphcl.data.config import NODE_FOLDERS
+from graphcl.data.source import expanded
 from graphcl.hetero import Features, HeteroGraph
 from graphcl.interactions import whole
 
@@ -151,7 +152,7 @@ def read_nodes(folder: str | Path, name: str | None = None) -> NodeData:
         NotADirectoryError: a file.
         ValueError: what stands in a file is wrong; it is named.
     """
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     if root.is_file():
         raise NotADirectoryError(f"{root}: is a file; a heterogeneous graph is a folder, with files such as pa.txt and pap.npz")
     if not root.is_dir():

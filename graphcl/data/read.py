@@ -15,6 +15,7 @@ from graphcl.data.formats import Columns, read_frame, read_npz
 from graphcl.data.nearest import nearest
 from graphcl.data.parquet import read_parquet
 from graphcl.data.sniff import sniff
+from graphcl.data.source import expanded
 from graphcl.data.table import read_adjacency, read_table
 from graphcl.interactions import Interactions, Vocabulary
 
@@ -68,7 +69,7 @@ def read_interactions(
     if isinstance(source, pd.DataFrame):
         columns, stem = read_frame(source, given), "interactions"
     else:
-        path = Path(source).expanduser()
+        path = expanded(source)
         columns, stem = read_path(path, format, given), path.name.split(".")[0]
     log = Interactions(
         users=columns.users,

@@ -17,6 +17,7 @@ from graphcl.data.describe import distinct
 from graphcl.data.filter import filtered
 from graphcl.data.nearest import nearest
 from graphcl.data.read import read_interactions
+from graphcl.data.source import expanded
 from graphcl.data.split import Split, inside, over_one_vocabulary, split, split_files
 from graphcl.interactions import Interactions, concat
 
@@ -135,7 +136,7 @@ def load(
     making = {key: value for key, value in making.items() if value is not None}
     config = configured(source)
     if config is None:
-        path = Path(source).expanduser()
+        path = expanded(source)
         files = split_files_in(path) if path.is_dir() else {"log": path}
         stem = path.resolve().name.split(".")[0]
         return made_of(stem, read_parts(stem, files, reading), making)
@@ -169,7 +170,7 @@ def full_name(kind: str, data: Any) -> str | None:
 
 def configured(source: str | Path, group: str | None = None) -> DatasetConfig | None:
     """The configuration that a name (looked for in `group` first) or a folder stands for; None for a path to plain data."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if (path / "dataset.cfg").is_file():
         return read_config(path / "dataset.cfg")
     if isinstance(source, Path) or source.startswith((".", "~", os.sep)):
@@ -192,7 +193,7 @@ def kind_of(source: str | Path) -> str:
     config = configured(source)
     if config is not None:
         return config.kind
-    path = Path(source).expanduser()
+    path = expanded(source)
     if any((path / part / "labels.npy").is_file() or holds_relations(path / part) for part in ("", *NODE_FOLDERS)):
         return "hetero"
     archives = sorted(path.glob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []

@@ -18,6 +18,7 @@ from graphcl.data.config import NODE_FORMATS
 from graphcl.data.filter import filtered
 from graphcl.data.nearest import nearest
 from graphcl.data.read import read_interactions
+from graphcl.data.source import expanded
 from graphcl.data.split import cut_times, enough_to_learn, three_ratios
 from graphcl.interactions import Interactions
 from graphcl.sequence import NextItems, Sequences, in_order
@@ -152,7 +153,7 @@ def load_sequences(source: Source, **options: Any) -> SequenceSplit:
         raise ValueError(f"sequences need a whole log: a name, a path, a DataFrame, {told}, got {type(source).__name__}")
     config = registry.configured(source, "sequential")
     if config is None:
-        path = Path(source).expanduser()
+        path = expanded(source)
         files = registry.split_files_in(path) if path.is_dir() else {"log": path}
         if "log" not in files:
             raise ValueError(

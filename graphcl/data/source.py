@@ -15,6 +15,11 @@ BLOCK_SIZE = 1 << 20  # bytes of text at a time: what is made of a block takes s
 BINARY_WITHIN = 1 << 20  # bytes from the start in which a zero byte says that this is no text
 
 
+def expanded(path: str | Path) -> Path:
+    """With a leading ``~`` as the home; ``~name`` stays as it is where there is nobody of that name."""
+    return Path(os.path.expanduser(path))
+
+
 def read_bytes(path: Path) -> bytes:
     """The whole file, decompressed if it is gzip.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from graphcl.data.source import write_atomically
+from graphcl.data.source import expanded, write_atomically
 
 BATCH_ROWS = 1 << 20
 SHIFT = 10.0  # q of the shifted law (rank + q)^-exponent: the first ranks are popular, but not absurdly so
@@ -154,7 +154,7 @@ def synth(path: str | Path, users: int, items: int, interactions: int, **options
 
     Raises: ValueError for an ending other than .csv and .parquet, and what `synth_pairs` raises.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: a made-up log is written as .csv or .parquet, not {path.suffix!r}")
     columns = synth_pairs(users, items, interactions, **options)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from graphcl.data.source import write_atomically
+from graphcl.data.source import expanded, write_atomically
 from graphcl.interactions import Interactions
 
 ENDINGS = ".csv, .tsv, .inter (each also .gz), .parquet, .npz"
@@ -23,7 +23,7 @@ def write_interactions(interactions: Interactions, path: str | Path) -> Path:
 
     Raises: ValueError for another ending, and for what the format cannot hold.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     frame = pd.DataFrame(
         {

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,6 +29,7 @@ import torch
 from torch import Tensor
 
 from graphcl.data.encode import whole_numbers
+from graphcl.data.source import expanded
 from graphcl.interactions import Vocabulary
 from graphcl.perturb.sequences import substitute_each
 from graphcl.recipes.sequence_model import SPACE as SHARED
@@ -129,7 +129,7 @@ def read(path: str, ids: Vocabulary, what: str) -> Tensor:  # [n, f] float32
     """
     name = f"{what}_embeddings" if what == "item" else "sequence_embeddings"
     try:
-        table = np.load(Path(path).expanduser(), allow_pickle=False)
+        table = np.load(expanded(path), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{name}: {path} cannot be read as a .npy file: {error}") from None
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind not in "fiu":
