@@ -170,7 +170,8 @@ def epochs_of(
 ) -> Phase:
     """Trains to the end or until patience is spent, then restores the best weights; without ``assess`` those of the last epoch.
 
-    A checkpoint and a line of metrics are written after every evaluated epoch, at its end; without ``directory`` nothing is.
+    A checkpoint and a line of metrics are written after every evaluated epoch, at its end; without ``directory`` nothing is. With
+    ``each_line`` there is a line for every epoch. ``assess`` is asked after every epoch, and told whether an evaluation is due.
 
     Raises FloatingPointError where the parameters are not finite at the end.
     """
@@ -197,7 +198,9 @@ def epochs_of(
             if epoch.gaps:
                 line["gaps"] = epoch.gaps
             due = epoch.number % config.evaluate_every == 0 or last
-            if assess is not None:
+            if assess is None:
+                p = replace(p, best_epoch=epoch.number)
+            else:
                 began = time.perf_counter()
                 found, score = assess(epoch, due)
                 line |= found
@@ -210,8 +213,6 @@ def epochs_of(
                         if config.select != "last":
                             phase.best = {k: v.detach().clone() for k, v in phase.model.state_dict().items()}
                     line["best_epoch"] = p.best_epoch
-            if assess is None:
-                p = replace(p, best_epoch=epoch.number)
             if name:
                 line["phase"] = name.strip("-")
             stop = p.over(epochs, config.patience)
