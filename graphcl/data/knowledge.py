@@ -13,6 +13,7 @@ from scipy import sparse
 
 from graphcl.data.atomic import read_atomic
 from graphcl.data.nearest import nearest
+from graphcl.data.source import expanded
 from graphcl.hetero import HeteroGraph
 from graphcl.interactions import Interactions, Vocabulary
 
@@ -60,14 +61,14 @@ def knowledge_graph(
     offered: dict[str, str] = {}
     for end, path, ids in (("item", items, interactions.item_ids), ("user", users, interactions.user_ids)):
         if path is not None:
-            facts += attributes(Path(path), end, ids, columns, offered)
+            facts += attributes(expanded(path), end, ids, columns, offered)
     for name in columns or ():
         if name not in offered:
             raise ValueError(f"no column {name!r}{nearest(name, offered)}; the columns are: {', '.join(offered) or 'none'}")
         if not offered[name].startswith("token"):
             raise ValueError(f"column {name!r} is {offered[name]}; only token and token_seq columns become types")
     if kg is not None and link is not None:
-        facts += triples(Path(kg), Path(link), interactions.item_ids)
+        facts += triples(expanded(kg), expanded(link), interactions.item_ids)
     counts = {"user": interactions.num_users, "item": interactions.num_items}
     relations = {("user", "item"): interactions.matrix}
     for name in dict.fromkeys(each.type for each in facts):

@@ -43,6 +43,12 @@ def test_users_and_items_are_the_rows_of_the_log(files):
     assert table(knowledge_graph(part, items=files["items"]), "user", "item") == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
+def test_a_tilde_is_the_home(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    graph = knowledge_graph(log(), items="~/x.item", kg="~/x.kg", link="~/x.link")
+    assert graph.counts == knowledge_graph(log(), items=files["items"], kg=files["kg"], link=files["link"]).counts
+
+
 def test_columns_become_types(files):
     """A node for each value in order of appearance, for each word of a sequence; none for a blank; numbers are no types."""
     graph = knowledge_graph(log(), items=files["items"])
