@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graphcl import rundir
-from graphcl.data.source import expanded
+from graphcl.data.source import expanded, unfinished
 from graphcl.phase import Progress
 from graphcl.versions import check_device, versions
 
@@ -81,9 +81,8 @@ def write_beginning(out: str | Path | None, about: dict[str, Any], device: str, 
         except ValueError:
             if out is not None:
                 raise  # else: the next number
-    for name in os.listdir(directory):
-        if rundir.UNFINISHED.fullmatch(name):
-            (directory / name).unlink()
+    for part in unfinished(directory):
+        part.unlink()
     if not _asked_before(directory, about):
         for name in ("result.json", "checkpoint-refit.safetensors"):  # of fewer epochs
             (directory / name).unlink(missing_ok=True)

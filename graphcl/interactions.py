@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,11 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
 
     Raises: ValueError for anything else, and below ``least``.
     """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{what} must be a whole number, got {value!r}") from None
-    if least is not None and number < least:
-        raise ValueError(f"{what} must be {least} or more, got {number}")
-    return number
+    if not isinstance(value, Integral):
+        raise ValueError(f"{what} must be a whole number, got {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{what} must be {least} or more, got {value}")
+    return int(value)
 
 
 def whole_number(value: Any) -> int | None:

@@ -29,9 +29,8 @@ from graphcl.train import Epoch, fit
 
 CUTOFFS = (10, 20, 40)
 Observer = Callable[[str, dict[str, Any]], None]  # ("step" | "epoch", what happened)
-Assess = Callable[
-    [Epoch, bool], tuple[dict[str, Any], float | None]
-]  # whether it is due -> what was found, and the score that chooses
+Assessed = tuple[dict[str, Any], float | None]  # what was found, and the score that chooses, if there is one
+Assess = Callable[[Epoch, bool], Assessed]  # whether an evaluation is due
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def run(
     """`epochs_of` with the epoch chosen by ranking the plan's part for it."""
     key = check_selection(config.select)
 
-    def assess(_: Epoch, due: bool) -> tuple[dict[str, Any], float | None]:
+    def assess(_: Epoch, due: bool) -> Assessed:
         if not due:
             return {}, None
         means = select_report(scorer(phase.model, phase.inputs), plan, key, progress).means

@@ -69,8 +69,8 @@ class NodeRun(rundir.Finished):
         return k_means(tensors["embedding"], about["num_clusters"], seed=self.config["seed"]).numpy()
 
     def model(self, data: Any) -> tuple[nn.Module, Any]:
-        """The trained model and the inputs it takes, made from the graph again (as ``train`` takes it): ``model.embed(inputs)`` is the embedding, and
-        ``model.parameters()`` may be trained on.
+        """The trained model and the inputs it takes, made from the graph again, which may be all that ``train`` takes:
+        ``model.embed(inputs)`` is the embedding, and ``model.parameters()`` may be trained on.
 
         Raises:
             ValueError: other data than it was trained on, or a recipe without parameters.
@@ -230,7 +230,7 @@ def load_graph(kind: str, data: Any, options: Mapping[str, Any] | None = None) -
 
 
 def start(module: ModuleType, config: Any, data: NodeGraph, seed: int, device: str) -> Phase:
-    """A phase before its first epoch, and before what its model does to begin (:func:`begin`)."""
+    """A phase before its first epoch, and before what its model does to begin (:func:`graphcl.phase.begin`)."""
     streams = Streams(seed)
     inputs = module.inputs(config, data, rng=streams["inputs"])
     model = module.build(config, data, inputs, rng=streams["init"]).to(device)
@@ -256,7 +256,7 @@ def run(
     """
     by_loss = config.select in ("loss", "last")
 
-    def assess(epoch: Epoch, due: bool) -> tuple[dict[str, Any], float | None]:
+    def assess(epoch: Epoch, due: bool) -> phases.Assessed:
         line: dict[str, Any] = {}
         score = -math.fsum(epoch.terms.values()) if by_loss else None
         if due and config.select == "modularity":

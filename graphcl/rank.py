@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from graphcl import metrics as definitions
+from graphcl.interactions import whole
 from graphcl.ops import row_numbers
 from graphcl.ops.selection import Selection
 
@@ -87,9 +87,7 @@ def history_rows(users: Tensor | np.ndarray | sparse.csr_matrix, train: sparse.c
 
 def at_most(num_items: int, k: int) -> int:
     """Raises ValueError where k is no whole number."""
-    if not isinstance(k, Integral):
-        raise ValueError(f"k must be a whole number, got {k!r}")
-    return min(int(k), num_items)
+    return min(whole(k, "k"), num_items)
 
 
 def top_k(

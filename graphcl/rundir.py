@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,11 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from graphcl.data.source import expanded, write_atomically
+from graphcl.data.source import expanded, unfinished, write_atomically
 from graphcl.interactions import Interactions, Vocabulary
 from graphcl.recipes.configure import configure, find
 
-UNFINISHED = re.compile(r"\..+\.part")  # see write_atomically
 FORMAT = 1  # of the directory; raised when an old one could be misread
 
 
@@ -90,9 +88,9 @@ def kind_of(directory: Path) -> str:
     return read_json(path).get("kind", "general") if path.exists() else "general"
 
 
-def inside(directory: Path) -> list[str]:
-    """Names in a directory, but for the lock and what a killed process did not finish writing."""
-    return [each.name for each in directory.iterdir() if each.name != "lock" and not UNFINISHED.fullmatch(each.name)]
+def inside(directory: Path) -> set[Path]:
+    """What is in a directory, but for the lock and what a killed process did not finish writing."""
+    return {*directory.iterdir()} - {directory / "lock", *unfinished(directory)}
 
 
 def read_result(directory: Path) -> Any:

@@ -300,7 +300,7 @@ def run(
     valid = split.valid
     model: Any = phase.model
 
-    def assess(_: Epoch, due: bool) -> tuple[dict[str, Any], float | None]:
+    def assess(_: Epoch, due: bool) -> phases.Assessed:
         if not due:
             return {}, None
         assert valid is not None

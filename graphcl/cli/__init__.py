@@ -28,8 +28,8 @@ from graphcl.cli.options import (
     TimeCol,
     UserCol,
     assignments,
-    given,
     reads_log,
+    set_words,
     torch_device,
     words,
 )
@@ -146,6 +146,7 @@ def train(
     import inspect
 
     from graphcl import bench, claims, runs
+    from graphcl.recipes.space import stated
     from graphcl.run import Run
     from graphcl.sequence_run import SequenceRun
 
@@ -186,9 +187,9 @@ def train(
     same = [data, *([] if protocol == "valid" else ["--protocol", protocol]), *words(options)]
     if isinstance(run, Run) and (above := bench.above(run, rows[1:])):
         told = f"{' and '.join(above)} {'is' if len(above) == 1 else 'are'} better"
-        fixed = {key: run.config["settings"][key] for key, source in run.config["sources"].items() if source in ("config", "set")}
-        kept = given({key: value for key, value in fixed.items() if key not in vars(run.recipe).get("SPACE", {})})
-        search = shlex.join(["graphcl", "tune", recipe, *same, *kept])
+        chosen, sources, searched = run.config["settings"], run.config["sources"], stated(run.recipe)
+        kept = {key: chosen[key] for key, source in sources.items() if source in ("config", "set") and key not in searched}
+        search = shlex.join(["graphcl", "tune", recipe, *same, *set_words(kept)])
         print(f"On validation {told}; settings of this log are searched for by: {search}")
     skipped = [] if not isinstance(run, Run) or not floor or len(rows) == 1 else bench.skipped(run.split)
     if skipped:

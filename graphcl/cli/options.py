@@ -80,7 +80,7 @@ def words(options: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def given(settings: Mapping[str, Any]) -> list[str]:
+def set_words(settings: Mapping[str, Any]) -> list[str]:
     """The command line of settings, as :func:`assignments` reads them."""
     return [
         word

@@ -116,6 +116,11 @@ def whole_lines(blocks: Iterator[bytes], *, quoted: bool = False) -> Iterator[by
         yield b"".join(held)
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """What :func:`write_atomically` had begun there in a process that was killed."""
+    return list(folder.glob(".*.part"))
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a neighbour of `path`, then rename it: a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, row_weights, union, weighted_mean
-from graphcl.ops import pair_scores, segment_log_sum_exp, segment_sum, unit_rows
+from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, row_weights, weighted_mean
+from graphcl.ops import csr_of, pair_scores, segment_log_sum_exp, segment_sum, unit_rows
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class BSL:
         return self.negatives.reads_all
 
     def __call__(self, pair: Pair) -> Tensor:
-        query, weights, own = unit_rows(pair.query), row_weights(pair), pair.positives
-        if own.layout != torch.sparse_csr:
-            own = union(own, num_keys=len(pair.key))
+        query, weights, own = unit_rows(pair.query), row_weights(pair), _own(pair)
         temperature = self.negative_temperature or self.temperature
         power = temperature / self.temperature if self.power is None else self.power
         lse = self.negatives(
@@ -70,3 +68,13 @@ class BSL:
         similar = pair_scores(query, unit_rows(keys), pointers, place) / self.temperature
         total = segment_sum(weight, pointers)
         return segment_log_sum_exp(similar + weight.log(), pointers) - torch.where(total > 0, total, 1.0).log()
+
+
+def _own(pair: Pair) -> Tensor:
+    """Sparse CSR [n, m] of the positives."""
+    if pair.positives.layout == torch.sparse_csr:
+        return pair.positives
+    n = len(pair.positives)
+    pointers = torch.arange(n + 1, device=pair.positives.device)
+    ones = torch.ones(n, device=pair.positives.device)
+    return csr_of(pointers, pair.positives, ones, (n, len(pair.key)))

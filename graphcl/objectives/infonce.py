@@ -10,8 +10,8 @@ from torch import Tensor
 
 from graphcl.contracts import Negatives, Pair
 from graphcl.objectives.negatives import InBatch
-from graphcl.objectives.rows import check_positive_weights, check_temperature, listed_keys, union, weighted_mean
-from graphcl.ops import pair_scores, segment_log_sum_exp, segment_sum, unit_rows
+from graphcl.objectives.rows import check_positive_weights, check_temperature, entries, listed_keys, weighted_mean
+from graphcl.ops import csr_of, pair_scores, row_pointers, segment_log_sum_exp, segment_sum, unit_rows
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class InfoNCE:
             if given is not None and given.shape != wanted:
                 raise ValueError(f"{name} must be of shape {wanted}, got {tuple(given.shape)}")
         if not self.positive_in_denominator:
-            exclude = union(pair.positives, *(() if exclude is None else (exclude,)), num_keys=len(pair.key))
+            exclude = _union(exclude, pair.positives, len(pair.key))
         lse = self.negatives(
             query, pair.key, pair.positives,
             temperature=self.temperature, key_weights=key_weights, exclude=exclude, normalise=cosine,
@@ -97,3 +97,13 @@ class InfoNCE:
         if self.several == "each":
             return segment_sum(weight * similar, pointers) / torch.where(known, total, 1.0), known
         return torch.where(known, segment_log_sum_exp(similar + weight.log(), pointers), 0.0), known
+
+
+def _union(exclude: Tensor | None, positives: Tensor, num_keys: int) -> Tensor:
+    """Sparse CSR [n, m] of the pairs in either."""
+    rows, cols = entries(positives)
+    if exclude is not None:
+        rows, cols = (torch.cat(both) for both in zip((rows, cols), entries(exclude), strict=True))
+    flat = (rows * num_keys + cols).unique()
+    pointers = row_pointers(flat // num_keys, len(positives))
+    return csr_of(pointers, flat % num_keys, torch.ones(len(flat), device=flat.device), (len(positives), num_keys))

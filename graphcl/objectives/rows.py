@@ -7,8 +7,7 @@ from torch import Tensor
 
 from graphcl.contracts import Pair
 from graphcl.objectives.log_sum_exp import Entries
-from graphcl.ops import csr_of, segment_numbers
-from graphcl.ops.segment import row_pointers
+from graphcl.ops import segment_numbers
 
 
 def check_temperature(value: float | None, name: str = "temperature") -> None:
@@ -30,14 +29,6 @@ def entries(of: Tensor) -> Entries:
     if of.layout == torch.sparse_csr:
         return segment_numbers(of.crow_indices()), of.col_indices()
     return torch.arange(len(of), device=of.device), of
-
-
-def union(first: Tensor, *others: Tensor, num_keys: int) -> Tensor:
-    """Sparse CSR [n, m] of the pairs in any, each once and with the value 1."""
-    rows, columns = (torch.cat(each) for each in zip(*map(entries, (first, *others)), strict=True))
-    flat = (rows * num_keys + columns).unique()
-    pointers = row_pointers(flat // num_keys, len(first))
-    return csr_of(pointers, flat % num_keys, torch.ones(len(flat), device=flat.device), (len(first), num_keys))
 
 
 def listed_keys(pair: Pair, columns: Tensor, reads_all: bool) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ def mask_edges(graph: sparse.csr_matrix, fraction: float, rng: torch.Generator) 
     pattern = graph.tocoo()
     off = pattern.row != pattern.col
     row, col = pattern.row[off], pattern.col[off]
-    keep = ~smallest(draw_key(rng), torch.arange(len(row)), part_of(fraction, len(row))).numpy()
+    keep = _kept(len(row), fraction, rng)
     n = graph.shape[0]
     ends = (np.concatenate([row[keep], np.arange(n)]), np.concatenate([col[keep], np.arange(n)]))
     return sparse.csr_matrix((np.ones(len(ends[0]), dtype=np.float32), ends), shape=graph.shape)
@@ -40,5 +40,10 @@ def mask_features(features: _Features, fraction: float, rng: torch.Generator) ->
         table = mask_features(sparse.csr_matrix(features.cpu().numpy()), fraction, rng)
         return torch.from_numpy(table.toarray()).to(features)
     entries = features.tocoo()
-    keep = ~smallest(draw_key(rng), torch.arange(entries.nnz), part_of(fraction, entries.nnz)).numpy()
+    keep = _kept(entries.nnz, fraction, rng)
     return sparse.csr_matrix((entries.data[keep], (entries.row[keep], entries.col[keep])), shape=features.shape)
+
+
+def _kept(count: int, fraction: float, rng: torch.Generator) -> np.ndarray:
+    """Mask of all but ``floor(fraction count)``."""
+    return ~smallest(draw_key(rng), torch.arange(count), part_of(fraction, count)).numpy()
